@@ -1,0 +1,131 @@
+"""Settings of the offline stage: where raw pictures come from and how they become shards."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from model.config import Section
+
+__all__ = [
+    "FolderSourceConfig",
+    "MatchConfig",
+    "PackConfig",
+    "PairsConfig",
+    "QualityConfig",
+    "ShardsConfig",
+    "SourceConfig",
+    "SyntheticSourceConfig",
+]
+
+
+class FolderSourceConfig(Section):
+    """A folder of left/right pictures, two files a pair."""
+
+    kind: Literal["folder"]
+    path: str
+    """Folder that holds the pictures, searched recursively."""
+    patterns: tuple[tuple[str, str], ...] = (("{name}_L", "{name}_R"), ("{name}_A", "{name}_B"))
+    """Pairs of stem patterns, left first; `{name}` stands for what both files share."""
+    extensions: tuple[str, ...] = ("jpg", "jpeg", "png")
+    """File extensions that count, in lower case without the dot."""
+    min_side_px: int = Field(256, ge=16)
+    """A picture whose short side is smaller is rejected (`too_small`)."""
+    eyes: Literal["as_given", "swapped", "auto"] = "auto"
+    """Whether the first file is the left eye: trust it, swap it, or decide per pair from occlusions and reject what stays undecided."""
+
+    @field_validator("patterns")
+    @classmethod
+    def _both_name_the_pair(cls, patterns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for pair in patterns:
+            if any(stem.count("{name}") != 1 or "/" in stem for stem in pair):
+                raise ValueError(f"each of {list(pair)} needs exactly one {{name}} and no '/'")
+        return patterns
+
+    @field_validator("extensions")
+    @classmethod
+    def _plain_extensions(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
+        for extension in extensions:
+            if PurePosixPath(f"x.{extension}").suffix != f".{extension}" or extension != extension.lower():
+                raise ValueError(f"{extension!r} is not a lower-case extension without a dot")
+        return extensions
+
+
+class SyntheticSourceConfig(Section):
+    """Procedurally rendered stereo scenes with exact disparity."""
+
+    kind: Literal["synthetic"]
+    train: int = Field(1000, ge=1)
+    """Number of training scenes."""
+    val: int = Field(100, ge=0)
+    """Number of validation scenes, none of which is a training scene."""
+    height_px: int = Field(144, ge=32, le=2048)
+    width_px: int = Field(192, ge=32, le=2048)
+    seed: int = Field(0, ge=0)
+    """Another seed gives other scenes."""
+
+
+SourceConfig = Annotated[FolderSourceConfig | SyntheticSourceConfig, Field(discriminator="kind")]
+
+
+class MatchConfig(Section):
+    """Stereo pair to disparity: DIS optical flow (Kroeger et al., ECCV 2016) both ways and their agreement."""
+
+    max_side_px: int = Field(1024, ge=128)
+    """Long side of the pictures given to the matcher."""
+    finest_scale: int = Field(0, ge=0, le=4)
+    """DIS: pyramid level at which it stops; 0 is full resolution."""
+    consistency_px: float = Field(1.0, gt=0)
+    """A pixel is known where forward and backward flow agree within this many pixels of the matched size."""
+    align_rows: bool = True
+    """Estimate a vertical offset, tilt and scale of the partner from the flow itself, remove it, and match again."""
+
+
+class QualityConfig(Section):
+    """When a pair is refused. The thresholds follow the rule of WSVD and MiDaS (3DVideos2Stereo)."""
+
+    max_vertical_px: float = Field(2.0, gt=0)
+    """A pixel that moves further than this vertically counts as unrectified."""
+    max_vertical_share: float = Field(0.10, ge=0, le=1)
+    """Reject `vertical_motion` above this share of such pixels."""
+    min_range_px: float = Field(10.0, ge=0)
+    """Reject `flat` where the P2-P98 range of the disparity, in pixels of the matched size, is smaller."""
+    min_known_share: float = Field(0.70, ge=0, le=1)
+    """Reject `inconsistent` below this share of pixels whose match holds in both directions."""
+
+
+class PairsConfig(Section):
+    """Stored ordinal pairs (paper, Sec. 3.2)."""
+
+    num_pairs: int = Field(3000, ge=1, le=100_000)
+    """Random pairs a picture."""
+    seed: int = Field(0, ge=0)
+
+
+class ShardsConfig(Section):
+    """How samples are made and packed."""
+
+    long_side_px: int = Field(640, ge=64, le=8192)
+    """Stored pictures are scaled down to this long side; smaller ones stay as they are."""
+    jpeg_quality: int = Field(92, ge=50, le=100)
+    """Used only where the original JPEG bytes cannot be kept."""
+    shard_bytes: int = Field(256 * 1024**2, ge=64 * 1024)
+    """A shard is closed before it grows beyond this."""
+    val_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the pictures, chosen by a hash of their name, that goes to the split `val` where the source has none."""
+    tolerance: float = Field(0.02, ge=0, lt=1)
+    """Two values are equal within this: a ratio where zero is known, else a share of the P2-P98 range."""
+    workers: int = Field(0, ge=0, le=256)
+    """Processes; 0 means one a core. The bytes written do not depend on it."""
+    match: MatchConfig = MatchConfig()
+    quality: QualityConfig = QualityConfig()
+    pairs: PairsConfig = PairsConfig()
+
+
+class PackConfig(Section):
+    """Everything that a dataset of shards depends on."""
+
+    out: str
+    """Folder or fsspec URL of the dataset."""
+    source: SourceConfig
+    shards: ShardsConfig = ShardsConfig()
