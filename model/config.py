@@ -29,15 +29,15 @@ class ModelConfig(Section):
     encoder_weights: str = "none"
     """`none`, `imagenet` (torchvision's, downloaded once) or the path of a .safetensors file in torchvision's names."""
     encoder_variant: Literal["v1", "v1.5"] = "v1.5"
-    """Where a bottleneck's stride 2 sits: on its first 1x1 convolution (`v1`, He et al. 2016) or on its 3x3 (`v1.5`)."""
+    """Where a bottleneck's stride 2 sits: its first 1x1 convolution (`v1`, He et al. 2016) or its 3x3 (`v1.5`)."""
     encoder_bn_eps: float = Field(1e-5, gt=0, lt=1)
     """Epsilon of the encoder's batch normalisation; weights converted from Keras use 1.001e-5."""
     freeze_bn: bool = False
-    """Keep the encoder's batch-norm statistics and affine weights as loaded; makes a step independent of the batch split."""
+    """Keep the encoder's batch norms as loaded; a step then does not depend on how its batch is split."""
     decoder_channels: int = Field(256, ge=8, le=1024, multiple_of=2)
     """Channels of the decoder; 256 in the paper."""
     residual: Literal["true", "rectified"] = "true"
-    """Identity path of the residual conv blocks: `true` as drawn in Fig. 4c, `rectified` (relu(x) + F(x)) as published code computes."""
+    """Residual conv blocks: `true` is x + F(x) as drawn in Fig. 4c, `rectified` relu(x) + F(x) as published code."""
 
 
 class LossConfig(Section):
@@ -48,4 +48,4 @@ class LossConfig(Section):
     hard_share: float = Field(0.75, gt=0, le=1)
     """`improved_ranking`: share of the unequal pairs that is kept, the hardest first; equal pairs are always kept."""
     scope: Literal["image", "batch"] = "image"
-    """`improved_ranking`: sort pairs within each picture, or within the micro-batch of one process (then world size matters)."""
+    """`improved_ranking`: sort pairs within a picture, or within the micro-batch of a process (world size matters)."""

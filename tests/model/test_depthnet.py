@@ -1,0 +1,178 @@
+import json
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+
+from model import DepthNet, ModelConfig
+from model.decoder import FusionDecoder, ResidualConvBlock
+from model.encoder import ResNetEncoder
+
+SMALL = ModelConfig(encoder="resnet18", decoder_channels=16)
+
+
+def test_the_paper_network_costs_61_8_gmac_at_384():
+    net = DepthNet.from_config(ModelConfig(encoder="resnet50")).eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 3, 384, 384))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(61.8, rel=0.005)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 95), (1, 7), (100, 32)])
+def test_the_output_has_the_size_of_the_input(size):
+    net = DepthNet.from_config(SMALL).eval()
+    assert net(torch.rand(2, 3, *size)).shape == (2, *size)
+
+
+def test_padding_changes_nothing_where_none_is_needed():
+    net = DepthNet.from_config(SMALL).eval()
+    image = torch.rand(1, 3, 64, 96)
+    stages = net.encoder((image - net.image_mean) / net.image_std)
+    torch.testing.assert_close(net(image), net.decoder(stages))
+
+
+def test_bytes_and_floats_give_the_same_prediction():
+    net = DepthNet.from_config(SMALL).eval()
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(net(image), net(image.float() / 255))
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 3, 0, 64)])
+def test_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="must be"):
+        DepthNet.from_config(SMALL)(torch.zeros(shape))
+
+
+def test_the_encoder_equals_torchvisions_resnet():
+    reference = resnet18(weights=None).eval()
+    encoder = ResNetEncoder("resnet18").eval()
+    encoder.load_state_dict({k: v for k, v in reference.state_dict().items() if not k.startswith("fc.")})
+    image = torch.rand(1, 3, 64, 64)
+    pooled = encoder(image)[-1].mean((2, 3))
+    torch.testing.assert_close(reference.fc(pooled), reference(image))
+
+
+def test_v1_puts_the_stride_on_the_first_convolution():
+    strides = {
+        variant: [
+            (block.conv1.stride, block.conv2.stride)
+            for layer in (e.layer2, e.layer3, e.layer4)
+            for block in (layer[0],)
+        ]
+        for variant in ("v1", "v1.5")
+        for e in (ResNetEncoder("resnet50", variant=variant),)
+    }
+    assert strides == {"v1": [((2, 2), (1, 1))] * 3, "v1.5": [((1, 1), (2, 2))] * 3}
+
+
+def test_strides_of_the_stages_are_4_8_16_32():
+    stages = ResNetEncoder("resnet50", variant="v1")(torch.zeros(1, 3, 64, 128))
+    assert [tuple(s.shape[1:]) for s in stages] == [(256, 16, 32), (512, 8, 16), (1024, 4, 8), (2048, 2, 4)]
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_the_residual_block_is_the_drawn_formula(rectified):
+    block = ResidualConvBlock(4, rectified=rectified)
+    x = torch.randn(1, 4, 8, 8)
+    before = x.clone()
+    branch = functional.conv2d(x.relu(), block.conv1.weight, block.conv1.bias, padding=1).relu()
+    branch = functional.conv2d(branch, block.conv2.weight, block.conv2.bias, padding=1)
+    torch.testing.assert_close(block(x), (x.relu() if rectified else x) + branch)
+    assert torch.equal(x, before), "the block must not change its input in place"
+
+
+def test_every_stage_reaches_the_output():
+    decoder = FusionDecoder((8, 8, 8, 8), channels=8)
+    stages = [torch.randn(1, 8, 32 // s, 32 // s, requires_grad=True) for s in (1, 2, 4, 8)]
+    decoder(stages).sum().backward()
+    assert all(stage.grad is not None and stage.grad.abs().sum() > 0 for stage in stages)
+
+
+def test_a_saved_network_predicts_the_same(tmp_path):
+    net = DepthNet.from_config(SMALL).eval()
+    net.save_pretrained(tmp_path, size_hw=(96, 128))
+    again = DepthNet.from_pretrained(tmp_path)
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(again(image), net(image))
+    assert again.size_hw == (96, 128) and again.config == SMALL and not again.training
+
+
+def test_a_saved_config_does_not_tell_where_the_weights_lay(tmp_path):
+    encoder = tmp_path / "secret-place.safetensors"
+    from safetensors.torch import save_file
+
+    save_file(ResNetEncoder("resnet18").state_dict(), encoder)
+    net = DepthNet.from_config(SMALL.model_copy(update={"encoder_weights": str(encoder)}))
+    net.save_pretrained(tmp_path / "out")
+    assert "secret" not in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_encoder_weights_are_loaded_and_refused_where_they_do_not_fit(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "encoder.safetensors"
+    state = ResNetEncoder("resnet18").state_dict()
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
+    config = SMALL.model_copy(update={"encoder_weights": str(path)})
+    loaded = DepthNet.from_config(config).encoder.state_dict()
+    assert all(torch.equal(loaded[k], v.half().float() if v.is_floating_point() else v) for k, v in state.items())
+
+    with pytest.raises(ValueError, match=r"does not fit encoder resnet34.*lacks"):
+        DepthNet.from_config(config.model_copy(update={"encoder": "resnet34"}))
+    save_file(state, path, metadata={"stride": "1x1", "bn_eps": "1.001e-5"})
+    with pytest.raises(ValueError, match="set encoder_variant to v1"):
+        DepthNet.from_config(config)
+    with pytest.raises(ValueError, match=r"epsilon 1\.001e-05"):
+        DepthNet.from_config(config.model_copy(update={"encoder_variant": "v1"}))
+    path.write_bytes(b"not tensors")
+    with pytest.raises(ValueError, match="cannot read weights from"):
+        DepthNet.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c | {"format_version": 9}, "format_version 9 is not 1"),
+        (lambda c: c | {"size_hw": [0, 5]}, "size_hw"),
+        (lambda c: c | {"model": c["model"] | {"decoder_channels": 32}}, "another shape"),
+        (lambda c: c | {"model": c["model"] | {"encoder": "vgg"}}, "encoder"),
+        (lambda c: [c], "is not the config"),
+    ],
+)
+def test_a_wrong_config_gets_one_clear_line(tmp_path, change, message):
+    DepthNet.from_config(SMALL).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=message):
+        DepthNet.from_pretrained(tmp_path)
+
+
+def test_a_folder_without_a_network_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no network"):
+        DepthNet.from_pretrained(tmp_path)
+
+
+def test_frozen_norms_stay_as_loaded():
+    net = DepthNet.from_config(SMALL.model_copy(update={"freeze_bn": True})).train()
+    before = net.encoder.bn1.running_mean.clone()
+    net(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert torch.equal(net.encoder.bn1.running_mean, before)
+    assert net.encoder.bn1.weight.grad is None and net.encoder.conv1.weight.grad is not None
+    assert net.decoder.training
+
+
+def test_parameters_are_split_into_encoder_and_decoder():
+    net = DepthNet.from_config(SMALL)
+    parts = {id(p) for p in net.encoder_parameters()}, {id(p) for p in net.decoder_parameters()}
+    assert parts[0] | parts[1] == {id(p) for p in net.parameters()} and not parts[0] & parts[1]
+
+
+def test_the_published_imagenet_weights_fit(real_data):
+    path = real_data / "weights" / "resnet50_imagenet_v1.safetensors"
+    config = ModelConfig(encoder_weights=str(path), encoder_variant="v1", encoder_bn_eps=1.001e-5)
+    encoder = DepthNet.from_config(config).eval().encoder
+    stages = encoder(torch.randn(1, 3, 96, 96))
+    assert all(torch.isfinite(stage).all() for stage in stages)
+    assert encoder.bn1.eps == 1.001e-5
