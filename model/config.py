@@ -36,8 +36,8 @@ class ModelConfig(Section):
     """Keep the encoder's batch norms as loaded; a step then does not depend on how its batch is split."""
     decoder_channels: int = Field(256, ge=8, le=1024, multiple_of=2)
     """Channels of the decoder; 256 in the paper."""
-    residual: Literal["true", "rectified"] = "true"
-    """Residual conv blocks: `true` is x + F(x) as drawn in Fig. 4c, `rectified` relu(x) + F(x) as published code."""
+    residual: Literal["plain", "rectified"] = "plain"
+    """Residual conv blocks: `plain` is x + F(x) as drawn in Fig. 4c, `rectified` relu(x) + F(x) as published code."""
 
 
 class LossConfig(Section):

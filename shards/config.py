@@ -32,7 +32,7 @@ class FolderSourceConfig(Section):
     min_side_px: int = Field(256, ge=16)
     """A picture whose short side is smaller is rejected (`too_small`)."""
     eyes: Literal["as_given", "swapped", "auto"] = "auto"
-    """Whether the first file is the left eye: trust it, swap it, or decide per pair from occlusions and reject what stays undecided."""
+    """Whether the first file is the left eye: trust it, swap it, or decide each pair and reject the undecided."""
 
     @field_validator("patterns")
     @classmethod
@@ -60,7 +60,9 @@ class SyntheticSourceConfig(Section):
     val: int = Field(100, ge=0)
     """Number of validation scenes, none of which is a training scene."""
     height_px: int = Field(144, ge=32, le=2048)
+    """Height of the rendered pictures."""
     width_px: int = Field(192, ge=32, le=2048)
+    """Width of the rendered pictures."""
     seed: int = Field(0, ge=0)
     """Another seed gives other scenes."""
 
@@ -71,26 +73,26 @@ SourceConfig = Annotated[FolderSourceConfig | SyntheticSourceConfig, Field(discr
 class MatchConfig(Section):
     """Stereo pair to disparity: DIS optical flow (Kroeger et al., ECCV 2016) both ways and their agreement."""
 
-    max_side_px: int = Field(1024, ge=128)
+    max_side_px: int = Field(768, ge=128)
     """Long side of the pictures given to the matcher."""
     finest_scale: int = Field(0, ge=0, le=4)
     """DIS: pyramid level at which it stops; 0 is full resolution."""
     consistency_px: float = Field(1.0, gt=0)
     """A pixel is known where forward and backward flow agree within this many pixels of the matched size."""
     align_rows: bool = True
-    """Estimate a vertical offset, tilt and scale of the partner from the flow itself, remove it, and match again."""
+    """Estimate offset, roll, zoom, yaw and pitch of the partner from the flow itself and warp it before matching."""
 
 
 class QualityConfig(Section):
     """When a pair is refused. The thresholds follow the rule of WSVD and MiDaS (3DVideos2Stereo)."""
 
     max_vertical_px: float = Field(2.0, gt=0)
-    """A pixel that moves further than this vertically counts as unrectified."""
+    """A pixel that moves further than this vertically, after alignment, counts as unrectified."""
     max_vertical_share: float = Field(0.10, ge=0, le=1)
     """Reject `vertical_motion` above this share of such pixels."""
-    min_range_px: float = Field(10.0, ge=0)
-    """Reject `flat` where the P2-P98 range of the disparity, in pixels of the matched size, is smaller."""
-    min_known_share: float = Field(0.70, ge=0, le=1)
+    min_range_share: float = Field(0.01, ge=0, lt=1)
+    """Reject `flat` where the P2-P98 range of the disparity, as a share of the picture's width, is smaller."""
+    min_known_share: float = Field(0.55, ge=0, le=1)
     """Reject `inconsistent` below this share of pixels whose match holds in both directions."""
 
 
@@ -100,6 +102,7 @@ class PairsConfig(Section):
     num_pairs: int = Field(3000, ge=1, le=100_000)
     """Random pairs a picture."""
     seed: int = Field(0, ge=0)
+    """Another seed draws other pairs."""
 
 
 class ShardsConfig(Section):

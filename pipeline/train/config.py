@@ -14,6 +14,7 @@ class OptimConfig(Section):
     """Optimizer and learning rate; the rate is a pure function of the step."""
 
     name: Literal["sgd", "adamw"] = "adamw"
+    """`sgd` with momentum, as in the paper, or `adamw`."""
     lr: float = Field(1e-4, gt=0)
     """Peak rate of the decoder."""
     encoder_lr_ratio: float = Field(0.1, ge=0, le=1)
@@ -27,11 +28,13 @@ class OptimConfig(Section):
     clip_grad_norm: float | None = Field(None, gt=0)
     """Largest l2 norm of the gradient; None does not clip."""
     schedule: Literal["constant", "step", "poly", "cosine"] = "cosine"
+    """How the rate falls over the run."""
     warmup_steps: int = Field(0, ge=0)
     """Steps of linear warm-up from zero."""
     milestones: tuple[float, ...] = (0.6, 0.85)
     """`step`: the rate is multiplied by `gamma` at these shares of the run."""
     gamma: float = Field(0.1, gt=0, le=1)
+    """`step`: factor at each milestone."""
     power: float = Field(0.9, gt=0)
     """`poly`: rate ~ (1 - progress) ** power."""
     final_lr_ratio: float = Field(0.0, ge=0, le=1)
@@ -58,14 +61,15 @@ class TrainConfig(Section):
     batch_size: int = Field(8, ge=1)
     """Samples of one optimizer step over all processes; part of what a step means, the same on any number of GPUs."""
     micro_batch_size: int | None = Field(None, ge=1)
-    """Samples a process sends through the network at once; None takes its whole share, a smaller one accumulates gradients."""
+    """Samples a process sends through the network at once, accumulating gradients; None takes its whole share."""
     size: tuple[int, int] = (384, 384)
     """Height and width of the network's input in pixels; one number means a square. Multiples of 32."""
     seed: int = Field(0, ge=0)
     """Seeds the sample order, the augmentation, the pairs and the initial weights."""
     threads: int = Field(0, ge=0)
-    """CPU threads a process; 0 divides the cores among the processes of the node. Recorded, as it changes float results."""
+    """CPU threads a process; 0 divides the node's cores among its processes. Recorded: it changes float results."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Arithmetic of the forward pass: `fp16` needs a GPU, `bf16` one of Ampere or later, or a CPU."""
 
     @field_validator("size", mode="before")
     @classmethod
@@ -90,6 +94,7 @@ class CheckpointConfig(Section):
     """When to save, what to keep, where to resume from."""
 
     every_steps: int = Field(1000, ge=1)
+    """Steps between two checkpoints."""
     keep_last: int = Field(2, ge=2)
     """Newest checkpoints that are kept."""
     keep_every_steps: int | None = Field(None, ge=1)
@@ -132,6 +137,7 @@ class MonitorConfig(Section):
     max_val_samples: int | None = Field(None, ge=1)
     """Evaluate on the first so many validation samples only."""
     tensorboard: bool = True
+    """Write scalars and pictures for TensorBoard."""
 
 
 class RunConfig(Section):

@@ -1,0 +1,81 @@
+# DepthRank. `make` lists the targets. Nothing is needed but Python >= 3.11 and make.
+#   make train CONFIG=configs/webstereo.yaml ARGS="train.steps=200" NPROC=2
+# On Kaggle and Colab, where torch is installed already:  make setup VENV_ARGS=--system-site-packages
+
+PYTHON    ?= python3
+VENV      ?= .venv
+VENV_ARGS ?=
+CONFIG    ?= configs/demo.yaml
+ARGS      ?=
+NPROC     ?= 1
+RUN       ?= runs/demo/ranking
+DATA      ?= synthetic=100
+PICTURES  ?= docs/images
+
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+LOWEST    := .venv-lowest
+TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo shards train resume eval predict tensorboard test test-all test-lowest lint format bench clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Create .venv and install the project with its development tools, once
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DepthRank needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_ARGS) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+demo: $(INSTALLED) ## Make shards, train, evaluate and show pictures: the whole road in minutes
+	$(BIN)/python -m launch.quickstart
+
+shards: $(INSTALLED) ## Pack pictures into shards: CONFIG= ARGS=
+	$(BIN)/python -m launch.shards --config $(CONFIG) $(ARGS)
+
+train: $(INSTALLED) ## Train, or carry on where the run stopped: CONFIG= ARGS= NPROC=
+	$(TRAIN) --config $(CONFIG) $(ARGS)
+
+resume: train ## The same as train: a run always continues from its newest checkpoint
+
+eval: $(INSTALLED) ## Evaluate: RUN= DATA= ARGS=
+	$(BIN)/python -m launch.evaluate --checkpoint $(RUN) --data $(DATA) $(ARGS)
+
+predict: $(INSTALLED) ## Predict: RUN= PICTURES= ARGS=
+	$(BIN)/python -m launch.predict --checkpoint $(RUN) $(PICTURES) --out $(RUN)/predictions $(ARGS)
+
+tensorboard: $(INSTALLED) ## Show all runs in the browser
+	$(BIN)/tensorboard --logdir runs --samples_per_plugin images=200 $(ARGS)
+
+test: $(INSTALLED) ## The tests that take minutes
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
+
+test-all: $(INSTALLED) ## Every test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-lowest: ## The tests on the lowest versions that pyproject.toml declares, in an environment of their own
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest_versions.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable ".[dev]"
+	$(LOWEST)/bin/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
+
+lint: $(INSTALLED) ## Lint, format check, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## Measure: label quality against exact truth, loader against plain decoding
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## Remove caches and environments; runs/ stays
+	rm -rf $(VENV) $(LOWEST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,125 @@
+"""Measure how well networks order depth, beside baselines that look at no picture.
+
+    python -m launch.evaluate --checkpoint runs/web --data gt=/data/gt shards=runs/web-shards
+
+Prints a table and, as the last line of the output, its record as JSON; the same is stored as a file.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.cli import run_command
+
+__all__ = ["main"]
+
+RECORD_NAME = "evaluation.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command on the arguments after its name (None: the process's); returns its exit code."""
+    return _evaluate(_parser().parse_args(argv))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="depthrank evaluate",
+        description="WHDR: the share of point pairs whose order of depth is wrong, in percent; lower is better.",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="run folders or checkpoints (RUN/checkpoints/step_NNNNNNNN); without any, the baselines alone",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="KIND=WHERE",
+        help="gt=FOLDER with ground truth, shards=URL (its validation pairs), synthetic=COUNT rendered test scenes",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=f"record of the figures as JSON; default: {RECORD_NAME} in the run folder of the first checkpoint",
+    )
+    parser.add_argument(
+        "--num-pairs",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="pairs drawn a picture where the truth is dense (default: 10000)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of these pairs and scenes (default: 0)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
+    )
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from pipeline.eval.baselines import BASELINES
+    from pipeline.eval.compare import compare, open_data
+    from pipeline.eval.device import choose_device
+    from pipeline.eval.network import load_network
+    from pipeline.eval.predict import Predictor
+    from pipeline.eval.whdr import Predict
+    from shards.errors import ConfigError
+    from shards.storage import make_folder, publish_bytes
+
+    started = time.perf_counter()
+    if not 1 <= options.num_pairs <= 10_000_000 or options.seed < 0:
+        raise ConfigError("--num-pairs must be 1 to 10000000 and --seed not negative")
+    out = options.out or _default_out(options.checkpoint)
+    device, reason = choose_device(options.device)
+    data = [open_data(spec, seed=options.seed) for spec in dict.fromkeys(options.data)]
+    methods: dict[str, Predict] = {}
+    for name, path in _names(options.checkpoint).items():
+        loaded = load_network(path, device)
+        for refused in loaded.refused:
+            _say(f"passed over: {refused}")
+        _say(f"{name}: {loaded.folder}, on {device} ({reason})")
+        methods[name] = Predictor(loaded.net, device)
+    comparison = compare({**methods, **BASELINES}, data, num_pairs=options.num_pairs, seed=options.seed, report=_say)
+    record = {**comparison.record(), "seed": options.seed, "seconds": round(time.perf_counter() - started, 1)}
+    line = json.dumps(record, allow_nan=False)
+    make_folder(str(out.parent))
+    publish_bytes(str(out), line.encode() + b"\n")
+    print(f"{comparison.table()}\nstored as {out}\n{line}")
+    return 0
+
+
+def _names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name of each network in the table: its run's, with the step for a checkpoint; the path where that is taken."""
+    names: dict[str, Path] = {}
+    for path in dict.fromkeys(paths):
+        folder = path.resolve()
+        name = f"{folder.parents[1].name} {folder.name}" if folder.parent.name == "checkpoints" else folder.name
+        names[str(path) if name in names else name] = path
+    return names
+
+
+def _default_out(checkpoints: Sequence[Path]) -> Path:
+    from shards.errors import ConfigError
+
+    if not checkpoints:
+        raise ConfigError("--out FILE: say where to store the figures, as no checkpoint is given")
+    folder = checkpoints[0]
+    inside_a_run = folder.resolve().parent.name == "checkpoints"
+    return (folder.resolve().parents[1] if inside_a_run else folder) / RECORD_NAME
+
+
+def _say(line: str) -> None:
+    """Progress goes to stderr: the output ends with the record."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

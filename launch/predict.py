@@ -1,0 +1,64 @@
+"""Predict relative inverse depth for pictures, larger = nearer, at each picture's own size.
+
+    python -m launch.predict --checkpoint runs/web photo.jpg album/ --out depth
+
+Writes `NAME.inverse_depth.png` (16 bit), `NAME.colour.png` and `NAME.side_by_side.jpg` for each picture.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from launch.cli import run_command
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command on the arguments after its name (None: the process's); 0 where a picture was predicted."""
+    return _predict(_parser().parse_args(argv))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="depthrank predict",
+        description="Relative inverse depth of pictures: a 16-bit PNG (larger = nearer), a colour map (red = near) and "
+        "picture and map side by side. A picture that cannot be read is named and does not end the rest.",
+    )
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER", help="folders with all below them"
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="PATH", help="a run folder or a checkpoint")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where to write; made if missing")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
+    )
+    return parser
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pipeline.eval.device import choose_device
+    from pipeline.eval.network import load_network
+    from pipeline.eval.output import find_pictures, predict_pictures
+    from pipeline.eval.predict import Predictor
+    from shards.errors import DataError
+
+    jobs = find_pictures(options.pictures)
+    device, reason = choose_device(options.device)
+    loaded = load_network(options.checkpoint, device)
+    for refused in loaded.refused:
+        print(f"passed over: {refused}", file=sys.stderr)
+    print(f"{loaded.folder}, on {device} ({reason})", file=sys.stderr)
+    failures = []
+    for failure in predict_pictures(Predictor(loaded.net, device), jobs, options.out):
+        print(f"not predicted: {failure}", file=sys.stderr, flush=True)
+        failures.append(failure)
+    if len(failures) == len(jobs):
+        raise DataError(f"none of the {len(jobs)} pictures could be predicted; the first: {failures[0]}")
+    failed = f", {len(failures)} could not be read (named above)" if failures else ""
+    print(f"{len(jobs) - len(failures)} of {len(jobs)} pictures predicted into {options.out}{failed}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

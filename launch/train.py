@@ -1,0 +1,51 @@
+"""Train a network, or go on with a run that was stopped or killed.
+
+    python -m launch.train --config configs/demo.yaml train.steps=200
+    accelerate launch -m launch.train --config configs/webstereo.yaml
+    torchrun --nproc_per_node 2 -m launch.train --config configs/webstereo.yaml
+
+Every process of a launcher runs the same code. A run that stops in order ends with exit code 0, as launchers turn any
+other into restarts; `python -m launch.status RUN` says whether there is more to do.
+"""
+
+import argparse
+import shlex
+import sys
+
+from launch.arguments import TRAIN_KEYS, CommandParser, add_config_arguments, read_recipe
+from launch.cli import run_command
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command on the arguments after its name (None: the process's); 0 finished or stopped, 1 failed."""
+    arguments = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_intermixed_args(arguments)
+    from pipeline.train.config import RunConfig
+
+    config = read_recipe(args, needs=RunConfig).run_config()
+    if args.dry_run:
+        from pipeline.train.plan import plan
+
+        print(plan(config))
+        return 0
+    from pipeline.train.trainer import train
+
+    status = train(config, command=f"python -m launch.train {shlex.join(arguments)}")
+    return 1 if status.state == "failed" else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(prog="depthrank train", description="Train a network on shards, or go on with a run.")
+    add_config_arguments(parser, TRAIN_KEYS)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, take one step, write nothing, print the plan: steps, epochs, hours, sessions",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
