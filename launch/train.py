@@ -9,6 +9,8 @@ other into restarts; `python -m launch.status RUN` says whether there is more to
 """
 
 import argparse
+import logging
+import os
 import shlex
 import sys
 
@@ -25,10 +27,14 @@ def main(argv: list[str] | None = None) -> int:
     from pipeline.train.config import RunConfig
 
     config = read_recipe(args, needs=RunConfig).run_config()
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(format="%(message)s", level=logging.INFO if is_main else logging.ERROR, stream=sys.stdout)
     if args.dry_run:
         from pipeline.train.plan import plan
 
-        print(plan(config))
+        text = str(plan(config))  # every process takes part
+        if is_main:
+            print(text)
         return 0
     from pipeline.train.trainer import train
 

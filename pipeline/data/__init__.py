@@ -1,1 +1,1 @@
-
+"""The training stream: sample order, shard store, augmentation, loader."""

@@ -1,1 +1,1 @@
-
+"""Evaluation and prediction: metrics, truth, baselines, pictures."""

@@ -1,0 +1,161 @@
+"""Which sample stands at which position of the endless training stream: one pure function of integers.
+
+Position g belongs to epoch g // N and is place j = g % N of it. Per epoch the shards are permuted and laid end to end,
+a row of N samples. The row is cut into lanes, the longer ones first; position j is lane j % lanes, place j // lanes.
+Within a lane, samples are permuted inside windows. World size, ranks and workers do not enter.
+
+The permutations are Feistel networks with cycle walking, keyed by (seed, epoch, ...), in 64-bit integer arithmetic of
+our own: the same on every machine and with every library version, exact, and O(1) without a table.
+
+    order = SampleOrder([1000, 1000, 870], seed=0, lanes=1, window=4096)
+    epoch, sample = order.locate(123_456)
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import ConfigError
+
+__all__ = ["ORDER_VERSION", "SampleOrder", "permute", "permute_all", "rank_slots"]
+
+ORDER_VERSION = 1
+"""Changes when the same settings would give another order."""
+_Word = TypeVar("_Word", int, NDArray[Any])
+_MASK = (1 << 64) - 1
+_ROUNDS = 6
+_MIN_HALF_BITS = 3  # a network on fewer bits reaches too few of the permutations of a handful of elements
+_FEW = 256  # below this, plain integers are faster than numpy's cost a call
+_SHARDS, _WINDOW = 1, 2  # what a permutation is for; part of its key
+
+
+class SampleOrder:
+    """The order of one dataset. Immutable; memory is O(shards).
+
+    Args:
+        shard_sizes: (S,) samples of each shard in index order; their sum N is the length of an epoch.
+        seed: 0 or more.
+        lanes: Independent rows that an epoch is cut into.
+        window: Samples are permuted inside windows of this many.
+
+    Raises:
+        ValueError: No samples, or a number out of range.
+    """
+
+    def __init__(self, shard_sizes: Sequence[int] | NDArray[np.int64], *, seed: int, lanes: int, window: int) -> None:
+        sizes = np.asarray(shard_sizes, dtype=np.int64)
+        if sizes.ndim != 1 or (sizes < 0).any() or sizes.sum() < 1:
+            raise ValueError("shard_sizes must be a list of sizes with at least one sample in all")
+        if seed < 0 or lanes < 1 or window < 1:
+            raise ValueError(f"seed {seed} must be >= 0, lanes {lanes} and window {window} >= 1")
+        self._sizes = sizes
+        self._starts = np.cumsum(sizes) - sizes
+        self.num_samples = int(sizes.sum())
+        self.seed, self.lanes, self.window = seed, lanes, window
+        self._epoch_row = lru_cache(maxsize=2)(self._lay_out)  # two: a batch can cross the border of an epoch
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """Epoch and sample (row number in the index) at a position of the stream, 0 or more."""
+        if position < 0:
+            raise ValueError(f"position {position} must be >= 0")
+        epoch, place = divmod(position, self.num_samples)
+        lane, place = place % self.lanes, place // self.lanes
+        quotient, longer = divmod(self.num_samples, self.lanes)
+        lane_start = lane * quotient + min(lane, longer)
+        lane_length = quotient + (lane < longer)
+        window, place = divmod(place, self.window)
+        window_start = window * self.window
+        size = min(self.window, lane_length - window_start)
+        row = lane_start + window_start + permute(place, size, _key(self.seed, epoch, _WINDOW, lane, window))
+        shards, ends = self._epoch_row(epoch)
+        slot = int(np.searchsorted(ends, row, side="right"))
+        shard = int(shards[slot])
+        return epoch, int(self._starts[shard]) + row - int(ends[slot]) + int(self._sizes[shard])
+
+    def _lay_out(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The shards of an epoch in their order, and where each ends in the row."""
+        shards = permute_all(len(self._sizes), _key(self.seed, epoch, _SHARDS))
+        return shards, np.cumsum(self._sizes[shards])
+
+    def __reduce__(self) -> tuple[Callable[..., "SampleOrder"], tuple[NDArray[np.int64], int, int, int]]:
+        return _make_order, (self._sizes, self.seed, self.lanes, self.window)
+
+
+def _make_order(sizes: NDArray[np.int64], seed: int, lanes: int, window: int) -> SampleOrder:
+    return SampleOrder(sizes, seed=seed, lanes=lanes, window=window)
+
+
+def permute(index: int, size: int, key: int) -> int:
+    """Image of `index` under the permutation of range(size) that belongs to a 64-bit key."""
+    if size == 1:
+        return 0
+    half_bits, round_keys = _schedule(size, key)
+    while True:
+        index = _feistel(index, half_bits, round_keys)
+        if index < size:
+            return index
+
+
+def permute_all(size: int, key: int) -> NDArray[np.int64]:
+    """`[permute(i, size, key) for i in range(size)]` at once, int64 (size,)."""
+    if size < _FEW:
+        return np.array([permute(index, size, key) for index in range(size)], dtype=np.int64)
+    half_bits, round_keys = _schedule(size, key)
+    images = _feistel(np.arange(size, dtype=np.uint64), half_bits, round_keys)
+    outside = np.flatnonzero(images >= size)
+    while outside.size:
+        images[outside] = _feistel(images[outside], half_bits, round_keys)
+        outside = outside[images[outside] >= size]
+    return images.astype(np.int64)
+
+
+def rank_slots(batch_size: int, rank: int, world_size: int) -> range:
+    """Slots of a global batch that a rank takes: every `world_size`-th, from `rank` on.
+
+    Raises:
+        ConfigError: The batch cannot be shared evenly; names the nearest sizes that can.
+    """
+    if batch_size % world_size:
+        below, above = batch_size // world_size * world_size, -(-batch_size // world_size) * world_size
+        nearest = f"{below} or {above}" if below else str(above)
+        raise ConfigError(
+            f"train.batch_size: {batch_size} samples cannot be shared evenly by {world_size} processes; use {nearest}, "
+            "or another number of processes"
+        )
+    return range(rank, batch_size, world_size)
+
+
+def _schedule(size: int, key: int) -> tuple[int, list[int]]:
+    """Bits of each half of the network that covers `size`, and a key for each round."""
+    half_bits = max(_MIN_HALF_BITS, ((size - 1).bit_length() + 1) // 2)
+    return half_bits, [_mix(key + round_number) for round_number in range(1, _ROUNDS + 1)]
+
+
+def _feistel(value: _Word, half_bits: int, round_keys: list[int]) -> _Word:
+    """One pass of a balanced Feistel network on 2 * half_bits bits; a bijection whatever the round function."""
+    half = (1 << half_bits) - 1
+    left, right = value >> half_bits, value & half
+    for round_key in round_keys:
+        left, right = right, left ^ (_mix(right ^ round_key) & half)
+    return left << half_bits | right
+
+
+def _key(*parts: int) -> int:
+    """A 64-bit key of integers, each of which may have any size."""
+    key = len(parts)
+    for part in parts:
+        while part > _MASK:
+            key, part = _mix(key ^ (part & _MASK)), part >> 64
+        key = _mix(key ^ part)
+    return key
+
+
+def _mix(x: _Word) -> _Word:
+    """The finalizer of splitmix64 (Steele, Lea, Flood 2014), on integers or uint64 arrays."""
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)

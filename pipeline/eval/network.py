@@ -1,0 +1,83 @@
+"""The network of a finished run, of a checkpoint, or of a run that still trains, ready to predict.
+
+loaded = load_network(Path("runs/web"), "cpu")
+predict = Predictor(loaded.net, "cpu")
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import PositiveInt, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from model import DepthNet, ModelConfig
+from pipeline.train.checkpoint_folder import read_state, step_of, verify_folder
+from shards.errors import CheckpointError
+
+__all__ = ["LoadedNetwork", "load_network"]
+
+_SIZE = TypeAdapter(tuple[PositiveInt, PositiveInt])
+
+
+class LoadedNetwork(NamedTuple):
+    """A network and where it came from."""
+
+    net: DepthNet
+    """On its device, in evaluation mode; `size_hw` is the training size."""
+    folder: Path
+    """Folder that holds its weights: the one asked for, or the newest checkpoint below it."""
+    refused: tuple[str, ...] = ()
+    """Newer checkpoints that were passed over as damaged, and why."""
+
+
+def load_network(path: Path, device: torch.device | str) -> LoadedNetwork:
+    """Load a network onto `device`.
+
+    Args:
+        path: a folder with `model.safetensors` and `config.json` (a finished run, `DepthNet.save_pretrained`), a
+            checkpoint (`step_NNNNNNNN`), or the folder of a run that is not finished, of which the newest checkpoint
+            that verifies is taken.
+        device: where it will compute.
+
+    Raises:
+        CheckpointError: there is no such folder, or what it holds is no network, damaged, or of another version.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such folder; give a run folder or a checkpoint (step_NNNNNNNN)")
+    if step_of(path.resolve().name) is not None:
+        return LoadedNetwork(_of_checkpoint(path.resolve()).to(device), path)
+    if (path / "config.json").is_file():
+        try:
+            return LoadedNetwork(DepthNet.from_pretrained(path).to(device), path)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+    refused: list[str] = []
+    found = [folder for folder in (path / "checkpoints").glob("step_*") if step_of(folder.name) is not None]
+    for folder in sorted(found, key=lambda folder: step_of(folder.name) or 0, reverse=True):
+        try:
+            return LoadedNetwork(_of_checkpoint(folder).to(device), folder, tuple(refused))
+        except CheckpointError as error:
+            refused.append(str(error))
+    if refused:
+        raise CheckpointError(f"{path}: none of its {len(refused)} checkpoints can be used; the newest: {refused[0]}")
+    raise CheckpointError(f"{path}: holds neither a network (model.safetensors, config.json) nor checkpoints")
+
+
+def _of_checkpoint(folder: Path) -> DepthNet:
+    """The network of a checkpoint, every file of which is verified first."""
+    verify_folder(folder)
+    config: Any = read_state(folder).get("config")
+    try:
+        # The checkpoint carries the weights; where the encoder's once came from may no longer exist.
+        net = DepthNet.from_config(ModelConfig(**{**config["model"], "encoder_weights": "none"}))
+        net.size_hw = _SIZE.validate_python(config["train"]["size"])
+        net.load_state_dict(load_file(folder / "model.safetensors"))
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder}: its state.json holds no config of a network ({reason})") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder}: its weights do not fit its config ({reason})") from error
+    return net.eval()

@@ -1,0 +1,315 @@
+"""One checkpoint on disk: a folder that exists whole and verified, or not at all.
+
+    step_00001200/
+    ├── model.safetensors        weights and buffers
+    ├── optimizer.safetensors    tensors of the optimizer, and
+    ├── optimizer.json           the rest of it
+    ├── state.json               everything else that a resume needs
+    └── manifest.json            size and sha256 of each file above, and its own; written last
+
+It is written under a hidden temporary name, each file synced, then renamed. No pickle, no archive (some upload
+services unpack those), no links.
+
+    write_folder(path, snapshot, run_id="demo", metric=None); verify_folder(path); loaded = read_folder(path)
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.train.optimizer_state import unflatten_optimizer
+from shards.errors import CheckpointError
+from shards.storage import fsync_folder
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Loaded",
+    "Manifest",
+    "Snapshot",
+    "folder_name",
+    "read_folder",
+    "read_manifest",
+    "read_state",
+    "step_of",
+    "verify_folder",
+    "write_folder",
+]
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+FILE_NAMES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
+_MANIFEST_LIMIT_BYTES = 1 << 16
+_JSON_LIMIT_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
+_NAME = re.compile(r"step_([0-9]{8,15})")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint's manifest says."""
+
+    step: int
+    run_id: str
+    metric: float | None
+    """Validation figure at this step, lower is better; None where none was taken."""
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and sha256 of each file by name."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What goes into a checkpoint: contiguous tensors on the CPU and JSON values."""
+
+    step: int
+    model: dict[str, Tensor]
+    optimizer_tensors: dict[str, Tensor]
+    optimizer_rest: dict[str, Any]
+    """With the tensors, what `flatten_optimizer` returns."""
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What comes out of one, on the CPU."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    """As `torch.optim.Optimizer.state_dict()`."""
+    state: dict[str, Any]
+
+
+def folder_name(step: int) -> str:
+    """Name of the folder of a step."""
+    return f"step_{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """The step that a folder's name says; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and folder_name(int(match[1])) == name else None
+
+
+def write_folder(path: Path, snapshot: Snapshot, *, run_id: str, metric: float | None) -> None:
+    """Write a checkpoint and put it in the place of any that is there.
+
+    A kill at any moment leaves either the former or the new content under `path`, or, for the instant between two
+    renames, the former content under a hidden name that `CheckpointStore.clean` brings back.
+
+    Raises:
+        OSError: the disk is full or faulty, or the folder not writable; nothing is left behind, `path` is unchanged.
+        ValueError: the state cannot be put into JSON.
+        TypeError: the same.
+    """
+    part = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        _write_files(part, snapshot, run_id=run_id, metric=metric)
+        fsync_folder(part)
+        _put_in_place(part, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a checkpoint's manifest; every byte of it is checked, the other files are not.
+
+    Raises:
+        CheckpointError: there is none, or it is not one that this version wrote for a folder of this name.
+    """
+    _require(path, stat.S_ISDIR, "is not a folder")
+    text = _read_bounded(path / MANIFEST_NAME, _MANIFEST_LIMIT_BYTES)
+    content = _parse(text, path / MANIFEST_NAME)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path / MANIFEST_NAME}: format_version is {version!r}, this program reads {FORMAT_VERSION}"
+        )
+    # The digest alone would let a changed blank pass; comparing with the one way to write it leaves no free byte.
+    own_digest = content.pop("sha256", None)
+    if own_digest != _digest(_json(content)) or _json({**content, "sha256": own_digest}) != text:
+        raise CheckpointError(f"{path / MANIFEST_NAME}: damaged (its own sha256 does not agree)")
+    try:
+        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in content["files"].items()}
+        metric = None if content["metric"] is None else float(content["metric"])
+        manifest = Manifest(int(content["step"]), str(content["run_id"]), metric, files)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / MANIFEST_NAME}: not in the expected form ({error!r})") from error
+    if sorted(files) != sorted(FILE_NAMES):
+        raise CheckpointError(f"{path / MANIFEST_NAME}: lists {sorted(files)} instead of {sorted(FILE_NAMES)}")
+    if manifest.step != step_of(path.name):
+        raise CheckpointError(f"{path}: the manifest is of step {manifest.step}")
+    return manifest
+
+
+def verify_folder(path: Path) -> Manifest:
+    """Check size and sha256 of every file.
+
+    Raises:
+        CheckpointError: the first thing that is wrong.
+    """
+    manifest = read_manifest(path)
+    for name, (size, _) in manifest.files.items():
+        found = _require(path / name, stat.S_ISREG, "is not a plain file").st_size
+        if found != size:
+            raise CheckpointError(f"{path / name}: has {found} bytes, the manifest says {size}")
+    for name, (size, digest) in manifest.files.items():
+        if _file_digest(path / name, size) != digest:
+            raise CheckpointError(f"{path / name}: damaged (sha256 does not agree with the manifest)")
+    return manifest
+
+
+def read_folder(path: Path) -> Loaded:
+    """Verify a checkpoint and read it onto the CPU, bit for bit.
+
+    Raises:
+        CheckpointError: it does not verify, or is not what its manifest says it is.
+    """
+    verify_folder(path)
+    try:
+        # Copied: what `load_file` returns may be pages of the file, which the retention deletes while training runs.
+        model = {name: tensor.clone() for name, tensor in load_file(path / "model.safetensors").items()}
+        tensors = {name: tensor.clone() for name, tensor in load_file(path / "optimizer.safetensors").items()}
+        optimizer = unflatten_optimizer(tensors, read_json(path / "optimizer.json"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    return Loaded(model, optimizer, read_state(path))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read `state.json` of a checkpoint that was verified.
+
+    Raises:
+        CheckpointError: it is of another run or step than the manifest says.
+    """
+    state = read_json(path / "state.json")
+    manifest = read_manifest(path)
+    if (state.get("run_id"), state.get("step")) != (manifest.run_id, manifest.step):
+        raise CheckpointError(f"{path}: state.json and manifest.json are of different runs or steps")
+    return state
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of bounded size and finite numbers; CheckpointError if it is none."""
+    return _parse(_read_bounded(path, _JSON_LIMIT_BYTES), path)
+
+
+def _write_files(folder: Path, snapshot: Snapshot, *, run_id: str, metric: float | None) -> None:
+    state = {**snapshot.state, "format_version": FORMAT_VERSION, "run_id": run_id, "step": snapshot.step}
+    files = {}
+    for name, text in (("state.json", _json(state)), ("optimizer.json", _json(snapshot.optimizer_rest))):
+        if len(text) > _JSON_LIMIT_BYTES:
+            raise ValueError(f"{name} would have {len(text)} bytes; at most {_JSON_LIMIT_BYTES} are read back")
+        files[name] = _write_synced(folder / name, text)
+    # safetensors makes files that only their owner may read; others of a team resume and evaluate too.
+    mode = stat.S_IMODE((folder / "state.json").stat().st_mode)
+    for name, content in (("model.safetensors", snapshot.model), ("optimizer.safetensors", snapshot.optimizer_tensors)):
+        save_file(content, folder / name)
+        (folder / name).chmod(mode)
+        files[name] = _sync(folder / name)
+    manifest: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "run_id": run_id,
+        "step": snapshot.step,
+        "metric": metric,
+        "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())},
+    }
+    _write_synced(folder / MANIFEST_NAME, _json({**manifest, "sha256": _digest(_json(manifest))}))
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    former = path.with_name(f".{path.name}.old-{os.getpid()}")
+    shutil.rmtree(former, ignore_errors=True)
+    replaces = os.path.lexists(path)
+    if replaces:
+        path.rename(former)
+    try:
+        part.rename(path)
+    except OSError:
+        if replaces:
+            former.rename(path)
+        raise
+    fsync_folder(path.parent)
+    if replaces:
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, allow_nan=False, indent=1).encode("ascii") + b"\n"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while size > 0 and (chunk := file.read(min(size, _CHUNK_BYTES))):
+                digest.update(chunk)
+                size -= len(chunk)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def _write_synced(path: Path, data: bytes) -> tuple[int, str]:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return len(data), _digest(data)
+
+
+def _sync(path: Path) -> tuple[int, str]:
+    """Sync a written file; its size and the sha256 of what a reader gets."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    size = path.stat().st_size
+    return size, _file_digest(path, size)
+
+
+def _require(path: Path, is_kind: Any, complaint: str) -> os.stat_result:
+    try:
+        found = path.lstat()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {'is missing' if error.errno == 2 else error.strerror}") from error
+    if not is_kind(found.st_mode):
+        raise CheckpointError(f"{path}: {complaint}")
+    return found
+
+
+def _read_bounded(path: Path, limit_bytes: int) -> bytes:
+    size = _require(path, stat.S_ISREG, "is not a plain file").st_size
+    if size > limit_bytes:
+        raise CheckpointError(f"{path}: has {size} bytes, at most {limit_bytes} are read")
+    try:
+        with path.open("rb") as file:
+            return file.read(limit_bytes)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _parse(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+        json.dumps(content, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged (not JSON)") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: damaged (not a JSON object)")
+    return content

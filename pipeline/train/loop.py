@@ -1,0 +1,268 @@
+"""The loop of a run: next batch, forward and backward, step, log, evaluate, save, stop?
+
+reason = TrainingLoop(...).run()        # why it stopped early, or None: it is complete
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+
+from model import DepthNet
+from pipeline.data.loader import TrainStream
+from pipeline.train.checkpoint import CheckpointStore
+from pipeline.train.config import RunConfig
+from pipeline.train.machine import Machine
+from pipeline.train.monitor import Monitor
+from pipeline.train.parts import Parts
+from pipeline.train.progress import Pace, StepRecord, Stopwatch
+from pipeline.train.schedule import is_due, learning_rate
+from pipeline.train.session import Session, agree_to_stop
+from pipeline.train.step import StepFigures
+from pipeline.train.validation import Validation
+
+__all__ = ["History", "TrainingLoop"]
+
+
+@dataclass
+class History:
+    """What a run carries from session to session besides weights and optimizer."""
+
+    step: int = 0
+    """Updates done."""
+    hours: float = 0.0
+    """Spent in earlier sessions."""
+    best: dict[str, float] | None = None
+    """Figures and `step` of the best evaluation so far."""
+    latest: dict[str, float] = field(default_factory=dict)
+    """Figures and `step` of the latest evaluation."""
+    loss_sums: tuple[float, float] = (0.0, 0.0)
+    """Loss and number of pairs or pixels since the last step line."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """What a checkpoint's state says."""
+        return cls(state["step"], state["hours"], state["best"], state["latest"], tuple(state["loss_sums"]))
+
+
+class TrainingLoop:
+    """One session of a run, in one of its processes; only the main one has a monitor and uses the store.
+
+    Attributes:
+        history: Where the run stands.
+        total_steps: Length of the run.
+        saved_step: Step of the newest checkpoint that was asked for; None where there is none.
+        on_progress: Called on the main process after each step line and each save.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        machine: Machine,
+        parts: Parts,
+        stream: TrainStream,
+        session: Session,
+        store: CheckpointStore,
+        monitor: Monitor | None,
+        *,
+        history: History,
+        total_steps: int,
+        threads: int,
+    ) -> None:
+        """Take parts that are built and restored to the state after step `history.step`."""
+        self.history = history
+        self.total_steps = total_steps
+        self.saved_step = history.step if history.step else None
+        self.on_progress: Callable[[], None] = _nothing
+        self._config = config
+        self._machine = machine
+        self._parts = parts
+        self._stream = stream
+        self._session = session
+        self._store = store
+        self._monitor = monitor
+        self._threads = threads
+        self._validation = Validation(config, machine, parts.net)
+        self._watch = Stopwatch()
+        self._begin = time.monotonic()
+        self._slowest_evaluation_seconds = 0.0
+        self._loss_sums = torch.tensor(history.loss_sums, dtype=torch.float64, device=machine.device)
+
+    def run(self) -> str | None:
+        """Train to the end, or until something asks to stop.
+
+        Returns:
+            Why it stopped early, saved and in order; None when the last step and its evaluation are done.
+
+        Raises:
+            DivergedError: Loss or gradients are not finite; nothing is saved then.
+            DataError: A sample cannot be read.
+        """
+        step, total, config = self.history.step, self.total_steps, self._config
+        batches = self._stream.steps(step)
+        reason = self._stop_reason()
+        while step < total and reason is None:
+            with self._watch.waiting():
+                micro_batches = next(batches)
+            lr = learning_rate(step, total, config.optim)
+            step += 1
+            figures = self._parts.optimizer_step.run(micro_batches, lr, step)
+            self._watch.step_done()
+            self.history.step = step
+            self._count(figures)
+            if is_due(step, config.monitor.log_every_steps, total):
+                self._log(figures, lr)
+            if is_due(step, config.monitor.eval_every_steps, total):
+                self._evaluate()
+            if is_due(step, config.monitor.image_every_steps or config.monitor.eval_every_steps, total):
+                self._show_pictures()
+            reason = self._stop_reason()
+            if reason is not None or is_due(step, config.checkpoint.every_steps, total):
+                self._save()
+        while step == total and self._owes_evaluation and reason is None:
+            # An earlier session was stopped during the evaluation of the last step.
+            self._evaluate()
+            reason = self._stop_reason()
+        return reason if step < total or self._owes_evaluation else None
+
+    @property
+    def net(self) -> DepthNet:
+        """The network under training."""
+        return self._parts.net
+
+    @property
+    def samples_seen(self) -> int:
+        """Samples taken from the stream so far."""
+        return self.history.step * self._config.train.batch_size
+
+    def results(self) -> dict[str, Any]:
+        """Figures of the run, as JSON values."""
+        return {
+            "step": self.history.step,
+            "samples_seen": self.samples_seen,
+            "hours": self.hours,
+            "latest": self.history.latest,
+            "best": self.history.best,
+        }
+
+    @property
+    def hours(self) -> float:
+        """Hours of training in all sessions."""
+        return self.history.hours + (time.monotonic() - self._begin) / 3600
+
+    @property
+    def _owes_evaluation(self) -> bool:
+        return self._validation.has_data and self.history.latest.get("step") != self.history.step
+
+    def _stop_reason(self) -> str | None:
+        """The same on all processes; leaves time for the slowest evaluation and save seen so far."""
+        reserve_seconds = self._slowest_evaluation_seconds + self._store.slowest_save_seconds
+        return agree_to_stop(self._session.stop_reason(reserve_seconds), self._machine.cpu_group)
+
+    def _count(self, figures: StepFigures | None) -> None:
+        if figures is not None:
+            self._loss_sums += figures.sums
+        if self._monitor is not None:
+            self._monitor.tick()
+
+    def _log(self, figures: StepFigures | None, lr: float) -> None:
+        self._parts.optimizer_step.settle()
+        total_loss, count = self._loss_sums.tolist()
+        self._loss_sums.zero_()
+        lap, overall = self._watch.lap(), self._watch.overall
+        seconds, wait_share, overall_seconds = self._machine.gather_max(
+            [_per_step(lap), lap.wait_seconds / lap.seconds if lap.steps else 0.0, _per_step(overall)]
+        )
+        if self._monitor is None:
+            return
+        step, batch_size = self.history.step, self._config.train.batch_size
+        self._monitor.step(
+            StepRecord(
+                step=step,
+                total_steps=self.total_steps,
+                samples_seen=self.samples_seen,
+                loss=total_loss / count if count else float("nan"),
+                lr=lr,
+                grad_norm=float("nan") if figures is None else float(figures.grad_norm),
+                images_per_s=batch_size / seconds if seconds else None,
+                data_wait_share=wait_share if seconds else None,
+                eta_seconds=(self.total_steps - step) * overall_seconds if overall_seconds else None,
+                hours_left=self._session.hours_left,
+                memory_gib=_peak_memory_gib(self._machine.device),
+                empty_steps=self._parts.optimizer_step.empty_steps,
+                overflowed_steps=self._parts.optimizer_step.overflowed_steps,
+            )
+        )
+        self.on_progress()
+
+    def _evaluate(self) -> None:
+        """Evaluate the network as it is; leaves no figures when it was asked to stop meanwhile."""
+        if not self._validation.has_data:
+            return
+        self._parts.optimizer_step.settle()
+        begin = time.monotonic()
+        reserve_seconds = self._store.slowest_save_seconds
+        figures = self._validation.figures(lambda: self._session.stop_reason(reserve_seconds) is not None)
+        self._slowest_evaluation_seconds = max(self._slowest_evaluation_seconds, time.monotonic() - begin)
+        if figures is None:
+            return
+        history = self.history
+        history.latest = {**figures, "step": history.step}
+        best = float("inf") if history.best is None else history.best["val/whdr"]
+        if figures.get("val/whdr", float("inf")) < best:
+            history.best = history.latest
+        if self._monitor is not None:
+            self._monitor.evaluation(figures, history.step)
+
+    def _show_pictures(self) -> None:
+        if self._monitor is None or not self._validation.has_data:
+            return
+        grid = self._validation.pictures()
+        if grid is not None:
+            self._monitor.pictures(grid, self.history.step)
+
+    def _save(self) -> None:
+        self._parts.optimizer_step.settle()
+        if not self._machine.is_main or self.saved_step == self.history.step:
+            return
+        evaluated = self.history.latest.get("step") == self.history.step
+        self._store.save(
+            self.history.step,
+            self._parts.tensors(),
+            self._state(),
+            metric=self.history.latest.get("val/whdr") if evaluated else None,
+        )
+        self.saved_step = self.history.step
+        self.on_progress()
+
+    def _state(self) -> dict[str, Any]:
+        """What a resume needs besides tensors, as JSON values."""
+        machine, history = self._machine, self.history
+        return {
+            "samples_seen": self.samples_seen,
+            "order": self._stream.identity,
+            "config": self._config.model_dump(mode="json"),
+            "world_size": machine.world_size,
+            "device": machine.device.type,
+            "threads": self._threads,
+            "hours": self.hours,
+            "best": history.best,
+            "latest": history.latest,
+            "loss_sums": self._loss_sums.tolist(),
+            **self._parts.state(),
+        }
+
+
+def _nothing() -> None:
+    """Nobody listens."""
+
+
+def _per_step(pace: Pace) -> float:
+    """Seconds; 0 where nothing was measured."""
+    return pace.seconds / pace.steps if pace.steps else 0.0
+
+
+def _peak_memory_gib(device: torch.device) -> float | None:
+    return torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else None

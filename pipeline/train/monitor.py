@@ -1,0 +1,158 @@
+"""What a person sees of a run: step lines, `metrics.jsonl`, TensorBoard and pictures.
+
+with Monitor(run_dir, config.monitor, total_steps=1200, resume_step=0) as monitor:
+    monitor.step(record)
+
+Only the main process has one. Nothing that fails to be written here ends a run: it is said once, and tried again.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from pipeline.train.config import MonitorConfig
+from pipeline.train.metrics_log import MetricsLog
+from pipeline.train.progress import StepRecord, format_step_line
+from pipeline.train.tensorboard import TensorBoardLog
+
+__all__ = ["METRICS_NAME", "PICTURE_NAME", "TENSORBOARD_NAME", "Monitor"]
+
+METRICS_NAME = "metrics.jsonl"
+PICTURE_NAME = "pictures/latest.jpg"
+TENSORBOARD_NAME = "tb"
+
+logger = logging.getLogger("depthrank")
+
+
+class Monitor:
+    """Shows and stores the figures of one session."""
+
+    def __init__(self, run_dir: Path, config: MonitorConfig, *, total_steps: int, resume_step: int) -> None:
+        """Continue the logs of the run in `run_dir` after `resume_step`, 0 for a new run."""
+        self._run_dir = run_dir
+        self._failed: set[str] = set()
+        self._metrics: MetricsLog | None = None
+        self._tensorboard: TensorBoardLog | None = None
+        self.session = 1
+        with self._forgiving(METRICS_NAME):
+            self._metrics = MetricsLog(run_dir / METRICS_NAME, resume_step=resume_step)
+            self.session = self._metrics.session
+        if config.tensorboard:
+            # The step that was resumed from is done and keeps its figures.
+            purge_step = resume_step + 1 if resume_step else 0
+            with self._forgiving(TENSORBOARD_NAME):
+                self._tensorboard = TensorBoardLog(
+                    run_dir / TENSORBOARD_NAME, session=self.session, purge_step=purge_step
+                )
+        # Anywhere but on a terminal a bar is noise: the step lines say the same.
+        self._bar = tqdm(
+            total=total_steps, initial=resume_step, unit="step", leave=False, disable=not sys.stderr.isatty()
+        )
+        self._redirect = logging_redirect_tqdm() if not self._bar.disable else None
+
+    def __enter__(self) -> Self:
+        if self._redirect is not None:
+            self._redirect.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        if self._redirect is not None:
+            self._redirect.__exit__(kind, error, trace)
+        for log in (self._metrics, self._tensorboard):
+            if log is not None:
+                log.close()
+
+    def tick(self) -> None:
+        """A step is done; moves the bar on a terminal."""
+        self._bar.update()
+
+    def step(self, record: StepRecord) -> None:
+        """Print the step line and store its figures."""
+        logger.info(format_step_line(record))
+        self._store(record.scalars(), record.step, samples_seen=record.samples_seen)
+
+    def evaluation(self, figures: Mapping[str, float], step: int) -> None:
+        """Print and store figures of an evaluation, by tag."""
+        shown = (
+            f"{tag} {value:.0f}" if float(value).is_integer() else f"{tag} {value:.4f}"
+            for tag, value in figures.items()
+        )
+        logger.info("step %d: %s", step, ", ".join(shown))
+        self._store(figures, step)
+
+    def pictures(self, grid: NDArray[np.uint8], step: int) -> None:
+        """Store a grid (H, W, 3) of pictures; the run folder keeps the latest, TensorBoard all."""
+        encoded = BytesIO()
+        Image.fromarray(grid).save(encoded, format="JPEG", quality=88)
+        with self._forgiving(PICTURE_NAME):
+            path = self._run_dir / PICTURE_NAME
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_name(f".{path.name}.tmp")
+            partial.write_bytes(encoded.getvalue())
+            partial.replace(path)
+        if self._tensorboard is not None:
+            with self._forgiving(TENSORBOARD_NAME):
+                self._tensorboard.picture("val/pictures", encoded.getvalue(), grid.shape[:2], step)
+
+    def describe(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Put the settings and the environment beside the curves."""
+        if self._tensorboard is not None:
+            for tag, facts in (("config", config), ("environment", environment)):
+                with self._forgiving(TENSORBOARD_NAME):
+                    self._tensorboard.text(tag, "".join(f"    {line}\n" for line in _lines(facts)))
+
+    def _store(self, figures: Mapping[str, float], step: int, **facts: int) -> None:
+        if self._metrics is not None:
+            with self._forgiving(METRICS_NAME):
+                self._metrics.write({"step": step, **facts, **figures})
+        if self._tensorboard is not None:
+            with self._forgiving(TENSORBOARD_NAME):
+                self._tensorboard.scalars(figures, step)
+
+    def _forgiving(self, name: str) -> "_Forgiving":
+        return _Forgiving(lambda error: self._warn_once(name, error))
+
+    def _warn_once(self, name: str, error: OSError) -> None:
+        if name not in self._failed:
+            self._failed.add(name)
+            logger.warning(
+                "%s: cannot be written (%s); the run goes on, and what is not written is lost",
+                self._run_dir / name,
+                error.strerror or error,
+            )
+
+
+class _Forgiving:
+    """Hands an OSError to `report` instead of raising it."""
+
+    def __init__(self, report: Callable[[OSError], None]) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, OSError):
+            self._report(error)
+            return True
+        return False
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
+    return json.dumps(facts, indent=2).splitlines()

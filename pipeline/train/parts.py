@@ -1,0 +1,111 @@
+"""The network under training with its optimizer and loss, built from the config and restored from a checkpoint.
+
+parts = build_parts(config, machine, resumes=False)
+figures = parts.optimizer_step.run(next(stream.steps(0)), lr, step=1)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+
+from model import DepthNet
+from model.losses import build_loss
+from pipeline.eval.network import load_network
+from pipeline.train.checkpoint_folder import Loaded
+from pipeline.train.config import RunConfig
+from pipeline.train.machine import Machine
+from pipeline.train.optim import build_optimizer
+from pipeline.train.rng import capture_rng, restore_rng
+from pipeline.train.step import OptimizerStep
+from shards.errors import CheckpointError, ConfigError
+
+__all__ = ["Parts", "build_parts"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A network under training."""
+
+    net: DepthNet
+    """The network itself, on the device, without the wrapper of data parallelism."""
+    optimizer: AcceleratedOptimizer
+    optimizer_step: OptimizerStep
+    machine: Machine
+
+    def tensors(self) -> dict[str, Any]:
+        """What a checkpoint stores as tensors."""
+        return {"model": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def state(self) -> dict[str, Any]:
+        """What else of the parts a checkpoint stores, as JSON values."""
+        scaler = self.machine.accelerator.scaler
+        return {
+            "rng": capture_rng(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "empty_steps": self.optimizer_step.empty_steps,
+            "overflowed_steps": self.optimizer_step.overflowed_steps,
+        }
+
+    def restore(self, loaded: Loaded) -> None:
+        """Continue from a checkpoint, bit for bit.
+
+        Raises:
+            CheckpointError: It does not fit this network or optimizer.
+        """
+        try:
+            self.net.load_state_dict(loaded.model)
+            self.optimizer.load_state_dict(loaded.optimizer)
+            scaler = self.machine.accelerator.scaler
+            if scaler is not None and loaded.state["scaler"]:
+                scaler.load_state_dict(loaded.state["scaler"])
+            restore_rng(loaded.state["rng"])
+            self.optimizer_step.empty_steps = int(loaded.state["empty_steps"])
+            self.optimizer_step.overflowed_steps = int(loaded.state["overflowed_steps"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            text = str(error).splitlines()
+            raise CheckpointError(
+                f"the checkpoint of step {loaded.state['step']} does not fit this run: {' '.join(text[:3])}"
+            ) from error
+
+
+def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
+    """Build network and optimizer and hand them to Accelerate.
+
+    The initial weights depend on `train.seed`, `model` and `checkpoint.init_from` only, on any number of processes.
+
+    Args:
+        config: The run's settings.
+        machine: Where it runs.
+        resumes: A checkpoint will be restored, so no weights are read here.
+
+    Raises:
+        ConfigError: The encoder's weights cannot be had.
+        CheckpointError: `checkpoint.init_from` holds no network that fits.
+    """
+    torch.manual_seed(config.train.seed)
+    settings = config.model.model_copy(update={"encoder_weights": "none"}) if resumes else config.model
+    try:
+        net = DepthNet.from_config(settings)
+    except ValueError as error:
+        raise ConfigError(f"model.encoder_weights: {error}") from error
+    net.size_hw = config.train.size
+    if config.checkpoint.init_from and not resumes:
+        _take_weights(net, Path(config.checkpoint.init_from).expanduser())
+    accelerator = machine.accelerator
+    wrapped, optimizer = accelerator.prepare(net.train(), build_optimizer(net, config.optim))
+    step = OptimizerStep(machine, wrapped, optimizer, build_loss(config.loss), config)
+    return Parts(accelerator.unwrap_model(wrapped), optimizer, step, machine)
+
+
+def _take_weights(net: DepthNet, origin: Path) -> None:
+    weights = load_network(origin, "cpu").net.state_dict()
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"checkpoint.init_from: the network of {origin} is another one than `model` says: "
+            f"{' '.join(str(error).splitlines()[1:3]).strip()}"
+        ) from error

@@ -1,0 +1,76 @@
+"""Where a run begins: at a checkpoint that agrees with the config, or at step 0.
+
+found = find_start(config, machine, store); announce_start(found, config, machine)
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.train.checkpoint import CheckpointStore, Found
+from pipeline.train.config import RunConfig
+from pipeline.train.contradictions import contradictions
+from pipeline.train.machine import Machine
+from shards.errors import CheckpointError
+
+__all__ = ["announce_start", "check_order", "find_start"]
+
+logger = logging.getLogger("depthrank")
+
+
+def find_start(config: RunConfig, machine: Machine, store: CheckpointStore) -> Found | None:
+    """The checkpoint that this run continues, on all processes alike; None for a new run.
+
+    Raises:
+        CheckpointError: None verifies, or the config contradicts it.
+        RunError: The config says not to continue a run that has checkpoints.
+    """
+    found = machine.on_main(store.find)
+    if found is None:
+        return None
+    differences = contradictions(found.state["config"], config.model_dump(mode="json"))
+    if differences:
+        raise CheckpointError(
+            f"{found.path} was trained with other settings:\n"
+            + "\n".join(f"  {line}" for line in differences)
+            + "\nset them back, or choose another `run` (with checkpoint.init_from it starts from these weights)"
+        )
+    return found
+
+
+def announce_start(found: Found, config: RunConfig, machine: Machine) -> None:
+    """Say where the run goes on, which checkpoints were refused and why, and what has changed since."""
+    for _, why in found.refused:
+        logger.warning("checkpoint refused: %s", why)
+    logger.info("resumes from %s: %d samples seen", found.path, found.state["samples_seen"])
+    if config.checkpoint.init_from:
+        logger.info("checkpoint.init_from is ignored: the run goes on from its own checkpoint")
+    for name, now in (("world_size", machine.world_size), ("device", machine.device.type)):
+        if found.state[name] != now:
+            logger.info(
+                "%s: %s in the checkpoint, %s now; the samples and their order stay the same, results agree "
+                "within rounding only (and batch norm that is not frozen sees other batches)",
+                name,
+                found.state[name],
+                now,
+            )
+
+
+def check_order(found: Found, order: Mapping[str, Any]) -> None:
+    """Refuse a stream whose samples would come in another order than before.
+
+    Raises:
+        CheckpointError: Names what differs: the dataset, its length or what shuffles it.
+    """
+    before: Mapping[str, Any] = found.state["order"]
+    lines = [
+        f"  {name}: {before.get(name)!r} in the checkpoint, {order.get(name)!r} now"
+        for name in sorted(before.keys() | order.keys())
+        if before.get(name) != order.get(name)
+    ]
+    if lines:
+        raise CheckpointError(
+            f"{found.path} was trained on another stream of samples:\n"
+            + "\n".join(lines)
+            + "\ngive it the dataset it was trained on, or choose another `run`"
+        )

@@ -1,0 +1,152 @@
+"""When to stop early and in order: signals, a stop file, a wall-clock budget, a launcher that is gone.
+
+Nothing here stops anything: the loop asks at each step, and inside long evaluations, and then saves and leaves.
+
+    with Session(config.session, run_dir) as session:
+        for step in ...:
+            if reason := agree_to_stop(session.stop_reason(reserve_seconds=60), cpu_group):
+                break
+
+A handler only sets a flag. A second SIGINT or SIGTERM, more than a second after the first, ends the process at once;
+earlier ones count as the first, because `timeout`, SLURM and torchrun often deliver one wish twice.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+
+from pipeline.train.config import SessionConfig
+from pipeline.train.surroundings import Launcher, budget_of, find_launcher, seconds_since_start
+
+__all__ = ["Session", "agree_to_stop"]
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_ONE_WISH_SECONDS = 1.0
+_REASON_BYTES = 512
+
+
+class Session:
+    """The span of one process of a run.
+
+    Args:
+        config: budget and stop file.
+        run_dir: where the stop file is looked for.
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, config: SessionConfig, run_dir: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stop_file = run_dir / config.stop_file
+        self._process = os.getpid()
+        self._parent = os.getppid()
+        self._launcher = find_launcher(os.environ)
+        budget = budget_of(config.max_hours, os.environ)
+        self._max_hours = budget.max_hours
+        self._start = clock() - seconds_since_start(container=budget.from_container_start)
+        self._budget_text = budget.reason
+        self._signal: tuple[int, float] | None = None
+        self._former_handlers: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Set the signal handlers, from the main thread; a signal that the parent had ignored stays ignored."""
+        for number in _STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._former_handlers[number] = signal.signal(number, self._on_signal)
+
+    def restore(self) -> None:
+        """Put the former signal handlers back."""
+        for number, handler in self._former_handlers.items():
+            # None stands for a handler that was not set from Python and cannot be set from there.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._former_handlers.clear()
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.restore()
+
+    @property
+    def hours(self) -> float:
+        """Hours since the session began: the start of the container on Kaggle and Colab, else of this process."""
+        return (self._clock() - self._start) / 3600
+
+    @property
+    def hours_left(self) -> float | None:
+        """Hours until the budget ends, below zero after that; None without a budget."""
+        return None if self._max_hours is None else self._max_hours - self.hours
+
+    @property
+    def description(self) -> str:
+        """One line for the user: the budget, what is left and why, and whether a launcher is watched."""
+        left = self.hours_left
+        budget = "no time budget" if left is None else f"budget {self._max_hours:g} h, {left:.2f} h left"
+        watched = "; watching the launcher" if self._launcher is not Launcher.NONE else ""
+        return f"session: {budget} ({self._budget_text}){watched}"
+
+    def stop_reason(self, reserve_seconds: float = 0.0) -> str | None:
+        """Why this process wants to stop, or None; cheap enough for every step.
+
+        The most urgent comes first: a signal, a launcher that is gone, the stop file, the budget.
+
+        Args:
+            reserve_seconds: what it takes to end in order: the slowest save, evaluation and step so far.
+        """
+        if self._signal is not None:
+            return f"received {signal.Signals(self._signal[0]).name}"
+        if self._launcher is Launcher.GONE or (self._launcher is Launcher.ALIVE and os.getppid() != self._parent):
+            return "the launcher that started this process is gone"
+        if os.path.lexists(self._stop_file):
+            return f"found the stop file {self._stop_file}"
+        left = self.hours_left
+        if left is not None and left * 3600 <= reserve_seconds:
+            return f"the session's budget of {self._max_hours:g} h is used up but for the time to save"
+        return None
+
+    def remove_stop_file(self) -> None:
+        """Remove the stop file once the run has stopped, so that it does not stop the next start as well."""
+        self._stop_file.unlink(missing_ok=True)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a forked worker: its parent decides
+        now = time.monotonic()
+        if self._signal is None:
+            self._signal = (number, now)
+        elif number != signal.SIGUSR1 and now - self._signal[1] > _ONE_WISH_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(self._process, number)
+
+
+def agree_to_stop(reason: str | None, group: Any = None) -> str | None:
+    """The same answer on every rank: the reason of the lowest rank that has one, or None.
+
+    Every rank must call it at the same step. One small reduction, and a second message only when there is a reason.
+
+    Args:
+        reason: this rank's `Session.stop_reason`.
+        group: a gloo group of all ranks, so that no rank waits for its device; ignored with a single process.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return reason
+    world_size = dist.get_world_size()
+    lowest = torch.tensor(dist.get_rank() if reason is not None else world_size)
+    dist.all_reduce(lowest, op=dist.ReduceOp.MIN, group=group)
+    if lowest == world_size:
+        return None
+    text = torch.zeros(_REASON_BYTES, dtype=torch.uint8)
+    if reason is not None and lowest == dist.get_rank():
+        data = reason.encode()[:_REASON_BYTES]
+        text[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    dist.broadcast(text, src=int(lowest), group=group)
+    return bytes(text.tolist()).rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,53 @@
+"""Dense optical flow between two pictures, and whether its two directions agree.
+
+DIS (Kroeger et al., ECCV 2016) as OpenCV computes it, on luminance. A flow field holds x, y in pixels.
+
+Usage:
+
+    forward, backward = flow_both_ways(left, right, finest_scale=0)
+    known = consistent(forward, backward, tolerance_px=1.0)
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["consistent", "flow_both_ways", "pixel_grid", "sample_at"]
+
+Floats = NDArray[np.float32]
+
+
+def pixel_grid(height: int, width: int) -> tuple[Floats, Floats]:
+    """Columns x and rows y of every pixel, each float32 (height, width)."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x, y
+
+
+def flow_both_ways(left: NDArray[np.uint8], right: NDArray[np.uint8], finest_scale: int) -> tuple[Floats, Floats]:
+    """Flow from `left` to `right` and back, each float32 (H, W, 2).
+
+    Args:
+        left: uint8 (H, W, 3).
+        right: uint8 (H, W, 3).
+        finest_scale: Pyramid level at which the search stops; 0 is full resolution.
+    """
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (left, right)]
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(finest_scale)
+    return search.calc(grey[0], grey[1], None), search.calc(grey[1], grey[0], None)
+
+
+def sample_at(field: Floats, x: Floats, y: Floats, *, outside: float) -> Floats:
+    """Bilinear samples of a float field (H, W) or (H, W, C) at the places x, y; `outside` beyond the border."""
+    border = (outside,) * 4
+    sampled = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+    return np.asarray(sampled, dtype=np.float32)
+
+
+def consistent(forward: Floats, backward: Floats, tolerance_px: float) -> NDArray[np.bool_]:
+    """Where the flow, followed there and back, returns within `tolerance_px`: bool (H, W); False where it leaves."""
+    x, y = pixel_grid(*forward.shape[:2])
+    back = sample_at(backward, x + forward[..., 0], y + forward[..., 1], outside=1e6)
+    return np.asarray(np.hypot(forward[..., 0] + back[..., 0], forward[..., 1] + back[..., 1]) <= tolerance_px)

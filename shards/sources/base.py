@@ -1,0 +1,79 @@
+"""What every raw collection offers: a cheap, sorted list of items, and the stereo pair of each.
+
+Usage:
+
+    source = open_source(config.source)
+    for item in source.items():
+        pair = source.load(item)
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Item", "ReportsLeftovers", "Source", "StereoPair"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a collection, before anything is decoded.
+
+    Args:
+        name: The left or only picture, relative to the source, with `/`; unique in the source.
+        split: `train` or `val` where the source says so; None lets packing draw it from the name.
+        partner: The other eye's file, where that is another file.
+    """
+
+    name: str
+    split: str | None = None
+    partner: str | None = None
+
+
+@dataclass
+class StereoPair:
+    """Two decoded pictures, in the order of the source.
+
+    Args:
+        left: uint8 (H, W, 3) RGB, upright.
+        right: uint8 (H, W, 3) RGB, upright.
+        left_jpeg: The bytes of `left` where they may be stored unchanged.
+        right_jpeg: The bytes of `right` where they may be stored unchanged.
+        meta: What the source knows of the pair (author, licence, camera); goes into the sample's JSON.
+    """
+
+    left: NDArray[np.uint8]
+    right: NDArray[np.uint8]
+    left_jpeg: bytes | None = None
+    right_jpeg: bytes | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """An adapter for one raw layout; picklable, so that any process can load an item."""
+
+    def items(self) -> list[Item]:
+        """All pairs, sorted by name, without decoding any.
+
+        Raises:
+            SourceError: The collection is missing or holds no pair.
+        """
+        ...
+
+    def load(self, item: Item) -> StereoPair:
+        """Decode one pair.
+
+        Raises:
+            DecodeError: It cannot be decoded or breaks a bound.
+        """
+        ...
+
+
+@runtime_checkable
+class ReportsLeftovers(Protocol):
+    """A source that can name what it passed over while listing."""
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """Reason -> sorted names of files that belong to no pair."""
+        ...

@@ -1,0 +1,159 @@
+"""A folder of stereo pictures, two files a pair, told apart by the ends of their names.
+
+The folder is searched recursively; file extensions are compared without regard to case. What belongs to no pair (a
+left without a right, two files that claim the same place, links that leave the folder) is passed over and named.
+
+    source = FolderSource(FolderSourceConfig(kind="folder", path="pictures"))
+"""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from shards.config import FolderSourceConfig
+from shards.errors import SourceError
+from shards.images import original_jpeg, read_bytes_bounded, read_picture
+from shards.sources.base import Item, StereoPair
+
+__all__ = ["FolderSource", "printable"]
+
+
+def printable(name: str) -> str:
+    """A file name as it may be shown and stored: bytes that are no UTF-8 and control characters are escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    items: list[Item]
+    leftovers: dict[str, list[str]]
+
+
+class FolderSource:
+    """Left/right pictures in one folder tree."""
+
+    def __init__(self, config: FolderSourceConfig) -> None:
+        self.config = config
+        self.root = Path(config.path)
+
+    def items(self) -> list[Item]:
+        """All pairs, sorted by the left name (its parts relative to the folder, joined by `/`).
+
+        Raises:
+            SourceError: No such folder, or no pair in it.
+        """
+        return list(self._listing.items)
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """Reason -> names of what belongs to no pair.
+
+        They are `ambiguous`, `no_partner`, `matches_no_pattern`, `link_leaves_folder`, `hidden`, `unreadable_folder`.
+        """
+        return {reason: list(names) for reason, names in self._listing.leftovers.items()}
+
+    def load(self, item: Item) -> StereoPair:
+        """Decode both pictures.
+
+        Raises:
+            DecodeError: One of them cannot be decoded or breaks a bound; the message names it.
+        """
+        if item.partner is None:
+            raise SourceError(f"{printable(item.name)}: a pair of a folder needs both files")
+        left, right = (read_bytes_bounded(self.root / name) for name in (item.name, item.partner))
+        return StereoPair(
+            left=read_picture(left, name=printable(item.name)),
+            right=read_picture(right, name=printable(item.partner)),
+            left_jpeg=original_jpeg(left),
+            right_jpeg=original_jpeg(right),
+        )
+
+    @cached_property
+    def _listing(self) -> _Listing:
+        if not self.root.is_dir():
+            what = "is no folder" if self.root.exists() else "does not exist"
+            raise SourceError(f"source.path: {printable(str(self.root))} {what}")
+        files, leftovers = _walk(self.root)
+        pictures = {name for name in files if Path(name).suffix.lower().removeprefix(".") in self.config.extensions}
+        items, more = _pair_up(pictures, self.config.patterns)
+        leftovers.update(more)
+        if not items:
+            raise SourceError(self._explain_no_pairs(files, leftovers))
+        return _Listing(items, {reason: sorted(names) for reason, names in sorted(leftovers.items()) if names})
+
+    def _explain_no_pairs(self, files: set[str], leftovers: dict[str, list[str]]) -> str:
+        endings = Counter(Path(name).suffix.lower() or "no extension" for name in files)
+        seen = ", ".join(f"{count} x {printable(ending)}" for ending, count in endings.most_common(5)) or "no files"
+        example = f", such as {printable(min(files))}" if files else ""
+        passed = "".join(f"; {reason}: {len(names)}" for reason, names in sorted(leftovers.items()) if names)
+        tried = ", ".join(f"{left}/{right}" for left, right in self.config.patterns)
+        return (
+            f"source.path: no left/right pairs in {printable(str(self.root))}: tried {tried} with "
+            f"{' '.join('.' + e for e in self.config.extensions)}; saw {seen}{example}{passed}; "
+            "set source.patterns or source.extensions"
+        )
+
+
+def _walk(root: Path) -> tuple[set[str], dict[str, list[str]]]:
+    """All plain files below `root`, by relative name, and what was not entered or taken."""
+    real_root = root.resolve()
+    files: set[str] = set()
+    outside: list[str] = []
+    hidden: list[str] = []
+    unreadable: list[str] = []
+
+    def note_unreadable(error: OSError) -> None:
+        unreadable.append(os.path.relpath(error.filename, root))
+
+    for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
+        for name in subfolders + names:
+            path = Path(folder, name)
+            relative = path.relative_to(root).as_posix()
+            if name.startswith("."):  # among them macOS' ._NAME.jpg, which are no pictures
+                hidden.append(relative)
+            elif path.is_symlink() and not path.resolve().is_relative_to(real_root):
+                outside.append(relative)
+            elif path.is_file():
+                files.add(relative)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    return files, {"hidden": hidden, "link_leaves_folder": outside, "unreadable_folder": unreadable}
+
+
+def _pair_up(names: set[str], patterns: tuple[tuple[str, str], ...]) -> tuple[list[Item], dict[str, list[str]]]:
+    """Join files to pairs; an earlier pattern wins a file from a later one."""
+    items: list[Item] = []
+    used: set[str] = set()
+    matched: set[str] = set()
+    ambiguous: set[str] = set()
+    for pattern in patterns:
+        sides = [_by_shared_name(names, stem) for stem in pattern]
+        matched.update(name for side in sides for group in side.values() for name in group)
+        for shared in sorted(sides[0].keys() & sides[1].keys()):
+            lefts, rights = (sorted(set(side[shared]) - used) for side in sides)
+            if len(lefts) == len(rights) == 1:
+                items.append(Item(name=lefts[0], partner=rights[0]))
+                used.update(lefts + rights)
+            elif lefts and rights:
+                ambiguous.update(lefts + rights)
+    ambiguous -= used
+    leftovers = {
+        "ambiguous": sorted(ambiguous),
+        "no_partner": sorted(matched - used - ambiguous),
+        "matches_no_pattern": sorted(names - matched),
+    }
+    return sorted(items, key=lambda item: item.name), leftovers
+
+
+def _by_shared_name(names: set[str], stem_pattern: str) -> dict[str, list[str]]:
+    """Files whose stem fits the pattern, grouped by folder and the part that `{name}` stands for."""
+    before, after = (re.escape(part) for part in stem_pattern.split("{name}"))
+    stem = re.compile(f"{before}(.+){after}", re.DOTALL)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        path = Path(name)
+        if match := stem.fullmatch(path.stem):
+            groups.setdefault(f"{path.parent.as_posix()}/{match[1]}", []).append(name)
+    return groups

@@ -1,0 +1,61 @@
+"""The procedural renderer as a source: training and validation scenes that need no download.
+
+    source = SyntheticSource(SyntheticSourceConfig(kind="synthetic", train=1000, val=100))
+    pair = source.load(source.items()[0])
+    unseen = test_scene(config, 0)  # in neither split, with exact disparity
+"""
+
+import re
+
+from shards.config import SyntheticSourceConfig
+from shards.errors import DecodeError
+from shards.sources.base import Item, StereoPair
+from shards.sources.render import Scene, render_scene
+
+__all__ = ["SyntheticSource", "test_scene"]
+
+NAME = re.compile(r"(train|val)-scene-(\d{6,9})")
+
+
+class SyntheticSource:
+    """Rendered stereo pairs; see `shards.sources.base.Source`."""
+
+    eyes = "as_given"
+    min_side_px = 32
+
+    def __init__(self, config: SyntheticSourceConfig) -> None:
+        self.config = config
+
+    def items(self) -> list[Item]:
+        """The training scenes, then the validation scenes."""
+        counts = (("train", self.config.train), ("val", self.config.val))
+        return [Item(f"{split}-scene-{index:06d}", split) for split, count in counts for index in range(count)]
+
+    def load(self, item: Item) -> StereoPair:
+        """Render the pair of an item.
+
+        Raises:
+            DecodeError: The item is not one of this source.
+        """
+        match = NAME.fullmatch(item.name)
+        if match is None or int(match[2]) >= getattr(self.config, match[1]):
+            raise DecodeError(f"{item.name!r} is no scene of this synthetic source")
+        scene = _scene(self.config, match[1], int(match[2]))
+        meta = {
+            "renderer": "synthetic",
+            "seed": self.config.seed,
+            "index": int(match[2]),
+            "world": scene.world.kind,
+            "focal_px": scene.focal_px,
+            "baseline_m": scene.baseline_m,
+        }
+        return StereoPair(scene.left, scene.right, meta=meta)
+
+
+def test_scene(config: SyntheticSourceConfig, index: int) -> Scene:
+    """Scene number `index` of a stream that neither training nor validation draws from."""
+    return _scene(config, "test", index)
+
+
+def _scene(config: SyntheticSourceConfig, split: str, index: int) -> Scene:
+    return render_scene(config.seed, index, config.height_px, config.width_px, split=split)

@@ -1,0 +1,221 @@
+import io
+import logging
+import math
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pipeline.train.append import AppendFile
+from pipeline.train.config import MonitorConfig
+from pipeline.train.grid import picture_grid, picture_row
+from pipeline.train.metrics_log import MetricsLog, read_metrics
+from pipeline.train.monitor import Monitor
+from pipeline.train.progress import StepRecord, Stopwatch, format_step_line
+
+
+def record(step=150, **changes):
+    figures = {
+        "step": step,
+        "total_steps": 1200,
+        "samples_seen": step * 8,
+        "loss": 0.43124,
+        "lr": 9.6e-5,
+        "grad_norm": 1.3249,
+        "images_per_s": 21.44,
+        "data_wait_share": 0.0312,
+        "eta_seconds": 2472.4,
+        "hours_left": 10.21,
+    }
+    return StepRecord(**{**figures, **changes})
+
+
+def test_step_line():
+    assert format_step_line(record()) == (
+        "step 150/1200 | loss 0.4312 | lr 9.6e-05 | grad 1.32 | 21.4 img/s | data 3.1% | ETA 0:41:12 | "
+        "budget left 10.2 h"
+    )
+
+
+def test_step_line_before_anything_is_known_and_after_something_went_wrong():
+    unknown = record(
+        loss=math.nan, images_per_s=None, data_wait_share=None, eta_seconds=None, hours_left=None, grad_norm=math.inf
+    )
+    assert format_step_line(unknown) == ("step 150/1200 | loss - | lr 9.6e-05 | grad inf | - img/s | data - | ETA -")
+    wrong = format_step_line(record(memory_gib=3.24, empty_steps=1, overflowed_steps=2))
+    assert wrong.endswith("GPU 3.2 GiB | budget left 10.2 h | 1 steps without pairs | 2 steps overflowed")
+
+
+def test_stopwatch_leaves_out_warm_up_and_all_that_is_not_a_step():
+    now = [0.0]
+    watch = Stopwatch(warm_up_seconds=5, now=lambda: now[0])
+
+    def step(wait, work):
+        with watch.waiting():
+            now[0] += wait
+        now[0] += work
+        watch.step_done()
+
+    step(3, 3)
+    assert watch.lap().steps == 0
+    step(1, 2)
+    now[0] += 100
+    step(2, 2)
+    lap = watch.lap()
+    assert (lap.steps, lap.seconds, lap.wait_seconds) == (2, 7, 3)
+    assert watch.lap().steps == 0
+    assert watch.overall == lap
+
+
+def test_metrics_come_back_and_sessions_are_counted(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for session in (1, 2, 3):
+        log = MetricsLog(path, resume_step=100)
+        assert log.session == session
+        log.write({"step": session, "train/loss": math.nan if session == 2 else 0.5})
+        log.close()
+    assert [(entry["step"], entry["session"], entry["train/loss"]) for entry in read_metrics(path)] == [
+        (1, 1, 0.5),
+        (2, 2, None),
+        (3, 3, 0.5),
+    ]
+
+
+def test_steps_done_again_and_a_torn_line_are_cut_at_resume(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, resume_step=0)
+    for step in range(1, 8):
+        log.write({"step": step})
+    log.close()
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        MetricsLog(path, resume_step=4).close()
+        intact = min(4, sum(len(b"".join(lines[:n])) <= cut for n in range(1, 8)))
+        assert path.read_bytes() == b"".join(lines[:intact])
+
+
+def test_damaged_lines_do_not_hide_the_others(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "session": 1}\n\xff\x00{\n[1]\n17\n{"step": "x"}\n{"step": 2, "session": 4}\n')
+    assert [entry["step"] for entry in read_metrics(path)] == [1, 2]
+    log = MetricsLog(path, resume_step=5)
+    assert log.session == 5
+    log.close()
+
+
+def test_a_record_is_in_the_file_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = AppendFile(tmp_path / "log")
+    file.append(b"first\n")
+    write = os.write
+
+    def full_after_three_bytes(descriptor, data):
+        if len(data) <= 3:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data[: len(data) - 3])
+
+    monkeypatch.setattr(os, "write", full_after_three_bytes)
+    with pytest.raises(OSError, match="No space"):
+        file.append(b"second\n")
+    assert (tmp_path / "log").read_bytes() == b"first\n"
+    monkeypatch.undo()
+    file.append(b"third\n")
+    file.close()
+    assert (tmp_path / "log").read_bytes() == b"first\nthird\n"
+
+
+def read_tensorboard(folder):
+    events = EventAccumulator(str(folder))
+    logger = logging.getLogger("tensorboard")
+    logger.setLevel(logging.ERROR)
+    events.Reload()
+    return events
+
+
+def test_a_resumed_run_has_each_point_once_in_all_logs(tmp_path):
+    config = MonitorConfig()
+    with Monitor(tmp_path, config, total_steps=1200, resume_step=0) as monitor:
+        for step in (10, 20, 30, 40):
+            monitor.step(record(step, loss=1.0))
+    with Monitor(tmp_path, config, total_steps=1200, resume_step=20) as monitor:
+        for step in (30, 40, 50):
+            monitor.step(record(step, loss=2.0))
+        monitor.evaluation({"val/whdr": 0.25}, 50)
+    expected = [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0), (50, 2.0)]
+    lines = list(read_metrics(tmp_path / "metrics.jsonl"))
+    assert [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line] == expected
+    assert lines[-1] == {"step": 50, "val/whdr": 0.25, "session": 2}
+    events = read_tensorboard(tmp_path / "tb")
+    assert [(point.step, point.value) for point in events.Scalars("train/loss")] == expected
+    assert events.Scalars("val/whdr")[0].value == 0.25
+    assert {"train/lr", "perf/images_per_s", "perf/data_wait", "health/grad_norm"} <= set(events.Tags()["scalars"])
+
+
+def test_the_log_names_no_machine(tmp_path):
+    with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
+        monitor.step(record())
+    (event_file,) = (tmp_path / "tb").iterdir()
+    assert os.uname().nodename not in event_file.name
+
+
+def test_a_disk_that_takes_nothing_is_said_once_and_ends_no_run(tmp_path, monkeypatch, caplog):
+    with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
+        monitor.step(record(1))
+
+        def full(descriptor, data):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", full)
+        for step in (2, 3):
+            monitor.step(record(step))
+        monkeypatch.undo()
+        monitor.step(record(4))
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
+    assert len([text for text in warnings if "metrics.jsonl" in text and "No space left" in text]) == 1
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 4]
+    assert [point.step for point in read_tensorboard(tmp_path / "tb").Scalars("train/loss")] == [1, 4]
+
+
+def test_a_run_folder_that_cannot_be_written_ends_no_run(tmp_path, caplog):
+    (tmp_path / "metrics.jsonl").mkdir()
+    (tmp_path / "tb").write_bytes(b"")
+    (tmp_path / "pictures").write_bytes(b"")
+    with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
+        monitor.step(record(1))
+        monitor.pictures(np.zeros((8, 8, 3), np.uint8), 1)
+    assert len([entry for entry in caplog.records if entry.levelno == logging.WARNING]) == 3
+
+
+def test_pictures_keep_the_latest_file_and_all_in_tensorboard(tmp_path):
+    with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
+        for step, value in ((1, 0), (2, 255)):
+            monitor.pictures(np.full((16, 24, 3), value, np.uint8), step)
+        monitor.describe({"run": "x"}, {"python": "3"})
+    files = list((tmp_path / "pictures").iterdir())
+    assert [file.name for file in files] == ["latest.jpg"]
+    assert np.asarray(Image.open(files[0])).min() > 250
+    events = read_tensorboard(tmp_path / "tb")
+    assert [point.step for point in events.Images("val/pictures")] == [1, 2]
+    decoded = Image.open(io.BytesIO(events.Images("val/pictures")[1].encoded_image_string))
+    assert decoded.size == (24, 16)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (500, 80), (3, 400)])
+def test_pairs_are_drawn_green_where_right_and_red_where_wrong(shape):
+    image = np.full((*shape, 3), 128, np.uint8)
+    ramp = np.linspace(0, 1, shape[1], dtype=np.float32)[None].repeat(shape[0], 0)
+    pairs = np.array([[1, 1, 1, shape[1] - 2, 1]], np.int16)
+
+    def colours(prediction):
+        row = picture_row(image, ramp, ramp > 0.5, prediction, pairs)
+        assert row.shape == (192, 1024, 3)
+        panel = row[:, 768:].astype(int)
+        red, green = panel[..., 0], panel[..., 1]
+        return ((green - red) > 40).any(), ((red - green) > 40).any()
+
+    assert colours(ramp) == (True, False)
+    assert colours(-ramp) == (False, True)
+    assert picture_grid([picture_row(image, None, None, ramp, pairs[:0])] * 2).shape == (384, 1024, 3)

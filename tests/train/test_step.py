@@ -1,0 +1,162 @@
+import copy
+
+import pytest
+import torch
+
+from model import DepthNet, LossConfig, ModelConfig
+from model.losses import build_loss
+from pipeline.data.config import DataConfig
+from pipeline.train.config import OptimConfig, RunConfig, TrainConfig
+from pipeline.train.machine import open_machine
+from pipeline.train.optim import build_optimizer
+from pipeline.train.step import OptimizerStep, gradient_scale, nominal_count
+from shards.errors import DivergedError
+
+BATCH, PAIRS, SIDE = 6, 40, 32
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch, request):
+    if "gpu" not in request.keywords:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def make_config(loss="ranking", precision="fp32", **optim):
+    return RunConfig(
+        run="unused",
+        data=DataConfig(train="unused", num_pairs=PAIRS),
+        model=ModelConfig(encoder="resnet18", decoder_channels=8, freeze_bn=True),
+        loss=LossConfig(name=loss),
+        optim=OptimConfig(name="sgd", momentum=0, weight_decay=0, encoder_lr_ratio=1, **optim),
+        train=TrainConfig(steps=1, batch_size=BATCH, size=SIDE, precision=precision),
+    )
+
+
+def make_batch():
+    """Uneven on purpose: the first pictures keep few pairs and pixels, the third none."""
+    rng = torch.Generator().manual_seed(0)
+    kept_share = torch.tensor([0.05, 0.2, 0.0, 1.0, 0.9, 0.6])[:, None]
+    return {
+        "image": torch.randint(256, (BATCH, 3, SIDE, SIDE), dtype=torch.uint8, generator=rng),
+        "inverse_depth": torch.rand(BATCH, SIDE, SIDE, generator=rng),
+        "known": torch.rand(BATCH, SIDE, SIDE, generator=rng) < kept_share[..., None],
+        "pairs_yx": torch.randint(SIDE, (BATCH, PAIRS, 4), generator=rng).to(torch.int16),
+        "relation": torch.randint(-1, 2, (BATCH, PAIRS), generator=rng).to(torch.int8),
+        "valid": torch.rand(BATCH, PAIRS, generator=rng) < kept_share,
+        "keys": [f"sample-{index}" for index in range(BATCH)],
+    }
+
+
+def split(batch, sizes):
+    parts, begin = [], 0
+    for size in sizes:
+        parts.append({name: value[begin : begin + size] for name, value in batch.items()})
+        begin += size
+    return parts
+
+
+def run_step(net, config, micro_batches, lr=0.1):
+    machine = open_machine(config)
+    prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim))
+    step = OptimizerStep(machine, prepared, optimizer, build_loss(config.loss), config)
+    return step, step.run(micro_batches, lr, 1)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    # In double precision, so that what is compared is the arithmetic of the step and not the rounding of the network.
+    return DepthNet(ModelConfig(encoder="resnet18", decoder_channels=8, freeze_bn=True)).double()
+
+
+@pytest.mark.parametrize("loss", ["ranking", "improved_ranking", "mae"])
+def test_any_split_does_what_the_mean_loss_of_the_full_batch_would_do(net, loss):
+    config, batch = make_config(loss), make_batch()
+    reference = copy.deepcopy(net).train()
+    loss_sum = build_loss(config.loss)(reference(batch["image"]), batch)
+    (loss_sum.total / loss_sum.count).backward()
+    gradients = {name: parameter.grad for name, parameter in reference.named_parameters() if parameter.requires_grad}
+    norm = float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
+    for sizes in ((6,), (2, 1, 3)):
+        trained = copy.deepcopy(net)
+        step, figures = run_step(trained, config, split(batch, sizes))
+        assert float(figures.grad_norm) == pytest.approx(norm, rel=1e-5)
+        assert figures.sums.tolist() == pytest.approx([loss_sum.total.item(), loss_sum.count.item()], rel=1e-5)
+        assert step.empty_steps == 0
+        for name, parameter in net.named_parameters():
+            moved = (parameter - trained.get_parameter(name)).detach()
+            expected = 0.1 * gradients[name] if name in gradients else torch.zeros_like(moved)
+            torch.testing.assert_close(moved, expected, rtol=0, atol=1e-6 * norm)
+
+
+def test_clipping_shortens_the_whole_gradient(net):
+    batch = make_batch()
+    _, figures = run_step(copy.deepcopy(net), make_config(), [batch])
+    limit = float(figures.grad_norm) / 4
+    free, clipped = copy.deepcopy(net), copy.deepcopy(net)
+    run_step(free, make_config(), [batch])
+    _, figures_clipped = run_step(clipped, make_config(clip_grad_norm=limit), [batch])
+    assert float(figures_clipped.grad_norm) == pytest.approx(4 * limit)
+    for start, far, near in zip(net.parameters(), free.parameters(), clipped.parameters(), strict=True):
+        torch.testing.assert_close((near - start).detach(), (far - start).detach() / 4, rtol=1e-2, atol=1e-6)
+
+
+def test_a_step_without_pairs_changes_nothing_and_is_counted(net):
+    batch = make_batch()
+    batch["valid"].zero_()
+    trained = copy.deepcopy(net)
+    step, figures = run_step(trained, make_config(), split(batch, (3, 3)))
+    assert figures is None
+    assert step.empty_steps == 1
+    for before, after in zip(net.state_dict().values(), trained.state_dict().values(), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("poison", ["input", "gradient"])
+def test_a_value_that_is_not_finite_stops_before_the_update_and_names_the_samples(net, poison):
+    batch = make_batch()
+    trained = copy.deepcopy(net)
+    if poison == "input":
+        batch["image"] = batch["image"] / 255.0
+        batch["image"][4, 0, 0, 0] = torch.nan
+    else:
+        trained.decoder_parameters()[0].register_hook(lambda gradient: gradient / 0)
+    before = copy.deepcopy(trained.state_dict())
+    with pytest.raises(DivergedError, match=r"step 1 is not finite; its samples: sample-0, sample-1, .*sample-5"):
+        run_step(trained, make_config(), split(batch, (3, 3)))
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_nominal_count_is_what_a_full_step_keeps():
+    assert nominal_count(make_config("ranking")) == BATCH * PAIRS
+    assert nominal_count(make_config("mae")) == BATCH * SIDE * SIDE
+    # Full batch on one process: nothing to correct. Half of the pairs on 4 processes: the mean over them undone.
+    assert float(gradient_scale(240, 1, torch.tensor(240.0))) == 1
+    assert float(gradient_scale(240, 4, torch.tensor(120.0))) == 8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_verdict_comes_one_step_late_but_before_anything_is_saved(net):
+    batch = make_batch()
+    batch["image"] = batch["image"] / 255.0
+    batch["image"][4, 0, 0, 0] = torch.nan
+    step, figures = run_step(copy.deepcopy(net), make_config(), [batch])
+    assert not torch.isfinite(figures.sums).all()
+    with pytest.raises(DivergedError, match="step 1 is not finite"):
+        step.settle()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_fp16_overflow_skips_the_step_and_is_counted(net):
+    trained = copy.deepcopy(net).float()
+    trained.decoder_parameters()[0].register_hook(lambda gradient: gradient / 0)
+    before = copy.deepcopy(trained.state_dict())
+    step, figures = run_step(trained, make_config(precision="fp16"), [make_batch()])
+    step.settle()
+    assert step.overflowed_steps == 1
+    assert figures.sums.tolist() == [0, 0]
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value.cpu(), before[name]), name

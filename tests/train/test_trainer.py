@@ -1,0 +1,320 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipeline.train.config import RunConfig
+from pipeline.train.machine import open_machine
+from pipeline.train.metrics_log import read_metrics
+from pipeline.train.parts import build_parts
+from pipeline.train.plan import plan
+from pipeline.train.status import read_status
+from pipeline.train.trainer import train
+from pipeline.train.validation import Validation
+from shards.errors import CheckpointError, DivergedError
+from shards.format import Sample
+from shards.writer import DatasetWriter
+
+COMMAND = "python -m launch.train --config x.yaml"
+HEIGHT, WIDTH = 40, 56
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def make_sample(key, seed):
+    """A tilted plane whose brightness follows its depth, with noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    plane = rng.uniform(-1, 1) * y / HEIGHT + rng.uniform(-1, 1) * x / WIDTH
+    nearness = (plane - plane.min()) / (plane.max() - plane.min())
+    image = np.clip(255 * nearness[..., None] + rng.normal(0, 8, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+    jpeg = BytesIO()
+    Image.fromarray(image).save(jpeg, format="JPEG")
+    disparity = (1 + 60000 * nearness).astype(np.uint16)
+    points = np.stack([rng.integers(0, size, 64) for size in (HEIGHT, WIDTH, HEIGHT, WIDTH)], axis=1)
+    a, b = (disparity[points[:, i], points[:, i + 1]].astype(int) for i in (0, 2))
+    pairs = np.concatenate([points, np.sign(b - a)[:, None]], axis=1).astype(np.int16)
+    meta = {"source": "test", "tolerance": {"kind": "range", "value": 0.02}}
+    return Sample(key=key, image=jpeg.getvalue(), meta=meta, disparity=disparity, pairs=pairs)
+
+
+def make_dataset(folder, num_train=11, seed=0):
+    with DatasetWriter(str(folder), shard_bytes=20_000, config={"seed": seed}) as writer:
+        for split, count in (("train", num_train), ("val", 3)):
+            for index in range(count):
+                writer.add(split, make_sample(f"{split}-{index:02d}", 100 * seed + index))
+        writer.finish({})
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("shards") / "planes")
+
+
+def make_config(run, dataset, **changes):
+    """Settings of a run of 6 steps that takes seconds; `changes` are dotted with __."""
+    settings = {
+        "run": str(run),
+        "data": {"train": dataset, "val": dataset, "num_workers": 0, "num_pairs": 64},
+        "model": {"encoder": "resnet18", "decoder_channels": 8},
+        "loss": {"name": "ranking"},
+        "optim": {"lr": 1e-3, "encoder_lr_ratio": 1, "warmup_steps": 1},
+        "train": {"steps": 6, "batch_size": 4, "micro_batch_size": 2, "size": 32, "threads": 1},
+        "checkpoint": {"every_steps": 3},
+        "monitor": {"log_every_steps": 2, "eval_every_steps": 4, "num_images": 2},
+    }
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        section = settings
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return RunConfig.model_validate(settings)
+
+
+class StopAt(logging.Handler):
+    """Creates the stop file once the log says that this step is done."""
+
+    def __init__(self, run, step):
+        super().__init__()
+        self.run, self.text = Path(run), f"step {step}/"
+
+    def emit(self, record):
+        if record.getMessage().startswith(self.text):
+            (self.run / "STOP").touch()
+
+
+def train_until(config, step):
+    logger, handler = logging.getLogger("depthrank"), StopAt(config.run, step)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        return train(config, command=COMMAND)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, dataset):
+    """A run that was never interrupted."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        assert train(make_config(run, dataset), command=COMMAND).state == "finished"
+    return run
+
+
+def test_a_run_that_was_stopped_twice_ends_bit_for_bit_as_one_that_was_not(tmp_path, dataset, finished):
+    run = tmp_path / "whole"
+    for step in (1, 4):
+        # Step lines at every step, so that it can be stopped at any; what is monitored may change.
+        status = train_until(make_config(run, dataset, monitor__log_every_steps=1), step)
+        assert (status.state, status.step, status.samples_seen) == ("stopped", step, 4 * step)
+        assert status.next_command == COMMAND
+        assert read_status(run).state == "stopped"
+        assert not (run / "STOP").exists()
+        assert not (run / "model.safetensors").exists()
+    assert train(make_config(run, dataset), command=COMMAND).state == "finished"
+    last = "checkpoints/step_00000006"
+    for name in ("model.safetensors", f"{last}/model.safetensors", f"{last}/optimizer.safetensors"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes(), name
+    whole, resumed = ({line["step"]: line for line in read_metrics(path / "metrics.jsonl")} for path in (finished, run))
+    assert resumed[6]["val/whdr"] == whole[6]["val/whdr"]
+    sessions = [line["session"] for line in read_metrics(run / "metrics.jsonl")]
+    assert sessions == sorted(sessions)
+    assert sessions[-1] == 3
+
+
+def test_a_finished_run_leaves_what_is_promised(finished, dataset):
+    present = {path.name for path in finished.iterdir()}
+    assert {"model.safetensors", "config.json", "config.yaml", "env.json", "metrics.json", "status.json"} <= present
+    assert (finished / "pictures" / "latest.jpg").is_file()
+    results = json.loads((finished / "metrics.json").read_text())
+    assert (results["step"], results["samples_seen"]) == (6, 24)
+    assert 0 <= results["best"]["val/whdr"] <= results["latest"]["val/whdr"] <= 1
+    assert read_status(finished).next_command == (
+        f"python -m launch.evaluate --checkpoint {finished} --data shards={dataset}"
+    )
+    environment = (finished / "env.json").read_text()
+    assert os.uname().nodename not in environment
+    assert str(Path.cwd()) not in environment
+
+
+def test_starting_a_finished_run_again_does_nothing(finished, dataset, caplog):
+    caplog.set_level(logging.INFO, logger="depthrank")
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+    status = train(make_config(finished, dataset), command=COMMAND)
+    assert (status.state, status.step) == ("finished", 6)
+    assert "is finished after 6 steps" in caplog.text
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+    assert {path for path in after if after[path] != before.get(path)} <= {finished}
+
+
+def test_a_stop_that_is_wished_before_the_first_step_costs_no_step(tmp_path, dataset):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "STOP").touch()
+    status = train(make_config(run, dataset), command=COMMAND)
+    assert (status.state, status.step) == ("stopped", 0)
+    assert not list((run / "checkpoints").glob("step_*"))
+
+
+def test_a_run_that_diverges_is_failed_and_keeps_its_good_checkpoints(tmp_path, dataset):
+    run = tmp_path / "run"
+    config = make_config(run, dataset, optim__name="sgd", optim__lr=1e30, optim__warmup_steps=0)
+    config = config.model_copy(update={"checkpoint": config.checkpoint.model_copy(update={"every_steps": 1})})
+    with pytest.raises(DivergedError, match=r"step 2 is not finite; its samples: train-\d\d.* checkpoint is of step 1"):
+        train(config, command=COMMAND)
+    status = read_status(run)
+    assert (status.state, status.step) == ("failed", 1)
+    assert [path.name for path in (run / "checkpoints").glob("step_*")] == ["step_00000001"]
+    assert not (run / "model.safetensors").exists()
+
+
+def test_a_config_that_contradicts_the_checkpoint_is_refused_and_leaves_the_run_alone(finished, dataset):
+    config = make_config(finished, dataset, optim__lr=5.0, model__decoder_channels=16)
+    with pytest.raises(CheckpointError) as error:
+        train(config, command=COMMAND)
+    assert "optim.lr: 0.001 in the checkpoint, 5.0 now" in str(error.value)
+    assert "model.decoder_channels: 8 in the checkpoint, 16 now" in str(error.value)
+    assert read_status(finished).state == "finished"
+
+
+def test_another_dataset_is_refused_by_name(tmp_path, dataset):
+    run = tmp_path / "run"
+    assert train_until(make_config(run, dataset, monitor__log_every_steps=1), 1).step == 1
+    other = make_dataset(tmp_path / "other", num_train=13, seed=1)
+    with pytest.raises(CheckpointError, match=r"fingerprint: '\w+' in the checkpoint, '\w+' now"):
+        train(make_config(run, other), command=COMMAND)
+    assert read_status(run).state == "stopped"
+
+
+def test_init_from_takes_the_weights_and_nothing_else(tmp_path, finished, dataset):
+    config = make_config(tmp_path / "new", dataset, checkpoint__init_from=str(finished))
+    parts = build_parts(config, open_machine(config), resumes=False)
+    for name, value in load_file(finished / "model.safetensors").items():
+        assert torch.equal(parts.net.state_dict()[name], value), name
+    assert not parts.optimizer.state_dict()["state"]
+    wider = make_config(tmp_path / "new", dataset, checkpoint__init_from=str(finished), model__decoder_channels=16)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.init_from: the network of .* is another one than `model`"):
+        build_parts(wider, open_machine(wider), resumes=False)
+
+
+def test_initial_weights_depend_on_the_seed_only(tmp_path, dataset):
+    def weights(seed):
+        torch.rand(int(torch.randint(100, ())))
+        config = make_config(tmp_path / "run", dataset, train__seed=seed)
+        return build_parts(config, open_machine(config), resumes=False).net.state_dict()
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_evaluation_leaves_modes_weights_and_randomness_as_they_are(tmp_path, dataset):
+    config = make_config(tmp_path / "run", dataset, model__freeze_bn=True)
+    machine = open_machine(config)
+    parts = build_parts(config, machine, resumes=False)
+    validation = Validation(config, machine, parts.net)
+    modes = [module.training for module in parts.net.modules()]
+    weights = {name: value.clone() for name, value in parts.net.state_dict().items()}
+    state = torch.get_rng_state()
+    figures = validation.figures(lambda: False)
+    assert validation.pictures().shape == (2 * 192, 1024, 3)
+    assert figures == validation.figures(lambda: False)
+    assert 0 < figures["val/pairs"] <= 3 * 64
+    assert validation.figures(lambda: True) is None
+    assert torch.equal(state, torch.get_rng_state())
+    assert modes == [module.training for module in parts.net.modules()]
+    assert True in modes
+    assert False in modes
+    assert all(torch.equal(value, weights[name]) for name, value in parts.net.state_dict().items())
+
+
+def test_the_plan_takes_a_step_and_writes_nothing(tmp_path, dataset):
+    config = make_config(
+        tmp_path / "run",
+        dataset,
+        train__steps=None,
+        train__epochs=100,
+        train__precision="bf16",
+        session__max_hours=1e-3,
+    )
+    result = plan(config)
+    assert not (tmp_path / "run").exists()
+    # 11 samples, 100 epochs, batches of 4.
+    assert (result.steps, result.samples) == (275, 11)
+    assert result.hours == pytest.approx(275 * result.step_seconds / 3600)
+    assert result.sessions == np.ceil(result.hours / 1e-3)
+    assert np.isfinite(result.loss)
+    text = str(result)
+    assert "275 steps = 100 epochs of 11 samples, batches of 4 = 1 process(es) x 4, 2 pass(es) each" in text
+    assert "precision: bf16" in text
+    assert "threads: 1 (train.threads)" in text
+
+
+RANK_SCRIPT = """
+import json, sys
+from itertools import islice
+from pathlib import Path
+from pipeline.train.config import RunConfig
+from pipeline.train.machine import open_machine
+from pipeline.train.trainer import open_stream, train
+
+config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())
+machine = open_machine(config)
+stream = open_stream(config, machine)
+steps = []
+for micro_batches in islice(stream.steps(0), 6):
+    steps.append(sorted(machine.gather_lists([key for batch in micro_batches for key in batch["keys"]])))
+stream.close()
+if machine.is_main:
+    Path(sys.argv[2]).write_text(json.dumps([machine.world_size, steps]))
+train(config, command="x")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_see_the_same_batches_as_one_and_learn_the_same(tmp_path, dataset):
+    script = tmp_path / "rank.py"
+    script.write_text(RANK_SCRIPT)
+    seen, weights = {}, {}
+    for processes in (1, 2):
+        config = make_config(tmp_path / f"run{processes}", dataset, model__freeze_bn=True, optim__name="sgd")
+        (tmp_path / "config.json").write_text(config.model_dump_json())
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if processes == 2 else []
+        subprocess.run(
+            [sys.executable, *launcher, str(script), str(tmp_path / "config.json"), str(tmp_path / "seen.json")],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
+                "OMP_NUM_THREADS": "1",
+            },
+            check=True,
+            timeout=200,
+        )
+        world_size, seen[processes] = json.loads((tmp_path / "seen.json").read_text())
+        assert world_size == processes
+        weights[processes] = load_file(tmp_path / f"run{processes}" / "model.safetensors")
+        assert read_status(Path(config.run)).state == "finished"
+    assert seen[1] == seen[2]
+    start = build_parts(config, open_machine(config), resumes=False).net.state_dict()
+    moved = max(float((value - start[name]).abs().max()) for name, value in weights[1].items())
+    apart = max(float((value - weights[2][name]).abs().max()) for name, value in weights[1].items())
+    # Rounding only: a wrong count would move the weights twice or half as far.
+    assert apart < 0.02 * moved
