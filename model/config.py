@@ -30,6 +30,8 @@ class ModelConfig(Section):
     """`none`, `imagenet` (torchvision's, downloaded once) or the path of a .safetensors file in torchvision's names."""
     encoder_variant: Literal["v1", "v1.5"] = "v1.5"
     """Where a bottleneck's stride 2 sits: its first 1x1 convolution (`v1`, He et al. 2016) or its 3x3 (`v1.5`)."""
+    encoder_width: int = Field(64, ge=8, le=64, multiple_of=2)
+    """Channels of the encoder's stem; 64 is the standard ResNet and needed for ImageNet weights, fewer are faster."""
     encoder_bn_eps: float = Field(1e-5, gt=0, lt=1)
     """Epsilon of the encoder's batch normalisation; weights converted from Keras use 1.001e-5."""
     freeze_bn: bool = False

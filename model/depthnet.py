@@ -40,7 +40,12 @@ class DepthNet(nn.Module):
         super().__init__()
         self.config = config
         self.size_hw: tuple[int, int] = (384, 384)
-        self.encoder = ResNetEncoder(config.encoder, variant=config.encoder_variant, bn_eps=config.encoder_bn_eps)
+        self.encoder = ResNetEncoder(
+            config.encoder,
+            variant=config.encoder_variant,
+            bn_eps=config.encoder_bn_eps,
+            width=config.encoder_width,
+        )
         self.decoder = FusionDecoder(
             self.encoder.channels, channels=config.decoder_channels, rectified=config.residual == "rectified"
         )

@@ -1,1 +1,1 @@
-
+"""From shards to a measured network: the data stream, the trainer, the evaluation."""

@@ -1,1 +1,1 @@
-
+"""Offline: from a raw collection of pictures to tar shards with ordinal labels."""

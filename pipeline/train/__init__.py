@@ -1,1 +1,1 @@
-
+"""The trainer: loop, checkpoints, session and monitor."""

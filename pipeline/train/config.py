@@ -100,11 +100,11 @@ class CheckpointConfig(Section):
     keep_every_steps: int | None = Field(None, ge=1)
     """Besides, keep those whose step is a multiple of this."""
     resume: str = "auto"
-    """`auto`: the newest valid checkpoint of this run; `none`: refuse to touch a run that has one; else a checkpoint folder."""
+    """`auto`: this run's newest valid checkpoint; `none`: refuse to touch a run that has one; else a checkpoint."""
     search: tuple[str, ...] = ()
-    """Further run folders, or globs of them, in which `auto` looks for checkpoints of the same run; never written to."""
+    """More run folders, or globs of them, where `auto` looks for checkpoints of the same run; never written to."""
     init_from: str | None = None
-    """Start a new run from the weights of this run folder or checkpoint; the optimizer and the step start afresh."""
+    """Start a new run from the weights of this run or checkpoint; optimizer and step start afresh."""
 
 
 class SessionConfig(Section):
@@ -113,7 +113,7 @@ class SessionConfig(Section):
     max_hours: float | None = Field(None, gt=0)
     """Wall-clock budget of one session in hours; the run stops in time to save."""
     stop_file: str = "STOP"
-    """A file of this name in the run folder stops the run at the next step; it is removed when the run has stopped."""
+    """A file of this name in the run folder stops the run at the next step; it is removed afterwards."""
 
     @field_validator("stop_file")
     @classmethod

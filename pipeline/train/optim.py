@@ -1,6 +1,6 @@
 """The optimizer: parameter groups for the encoder's lower rate and for weight decay.
 
-optimizer = build_optimizer(net, OptimConfig(name="adamw"))
+optimizer = build_optimizer(net, OptimConfig(name="adamw"), torch.device("cpu"))
 set_learning_rate(optimizer, learning_rate(step, total_steps, config))  # before each update
 """
 
@@ -54,12 +54,15 @@ def parameter_groups(net: DepthNet, config: OptimConfig) -> list[dict[str, Any]]
     return groups
 
 
-def build_optimizer(net: DepthNet, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over `parameter_groups`."""
+def build_optimizer(net: DepthNet, config: OptimConfig, device: torch.device) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over `parameter_groups`; `device` is where the network will be trained."""
     groups = parameter_groups(net, config)
+    # On a CPU the fused update takes a quarter of the time. On a GPU Accelerate can tell that GradScaler has skipped a
+    # step only where the update is not fused.
+    fused = device.type == "cpu"
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
 
 
 def set_learning_rate(optimizer: HasParamGroups, lr: float) -> None:

@@ -95,7 +95,7 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     if config.checkpoint.init_from and not resumes:
         _take_weights(net, Path(config.checkpoint.init_from).expanduser())
     accelerator = machine.accelerator
-    wrapped, optimizer = accelerator.prepare(net.train(), build_optimizer(net, config.optim))
+    wrapped, optimizer = accelerator.prepare(net.train(), build_optimizer(net, config.optim, machine.device))
     step = OptimizerStep(machine, wrapped, optimizer, build_loss(config.loss), config)
     return Parts(accelerator.unwrap_model(wrapped), optimizer, step, machine)
 

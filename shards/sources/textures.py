@@ -81,9 +81,9 @@ def draw_texture(rng: CounterRng, *, kinds: tuple[str, ...] = KINDS, magnify: fl
         kind=kind,
         colours=np.array([first, second]),
         scale_m=float(magnify * PERIOD_M * spread),
-        turn_rad=float(np.pi / 2 * (quarter_turns + (draws[9] if draws[10] < 0.25 else 0))),
+        turn_rad=float(np.pi / 2 * (quarter_turns + (draws[9] if draws[10] < 0.2 else 0))),
         shift=draws[11:13] * 64,
-        grain=float(0.10 + 0.15 * draws[13]),
+        grain=float(0.05 + 0.09 * draws[13]),
         grain_m=float(magnify * 0.012 * spread),
     )
 

@@ -21,7 +21,7 @@ __all__ = ["Camera", "Thing", "World", "draw_world"]
 
 KINDS = ("room", "street", "open")
 MAX_ROLL_RAD = np.radians(26)
-PITCH_UP_DEG = {"room": (-24, 20), "street": (-22, 18), "open": (-24, 10)}
+PITCH_UP_DEG = {"room": (-24, 12), "street": (-22, 12), "open": (-24, 8)}
 CLEARANCE_M = 0.7
 SKY_M = 120.0
 SKY_TEXTURES = ("clouds", "plain")
@@ -76,7 +76,7 @@ def draw_world(rng: CounterRng) -> World:
     draw = _Draw(rng)
     kind = KINDS[int(draw.between(0, len(KINDS)))]
     solids, eye, yaw, reach_m, ceiling_m = {"room": _room, "street": _street, "open": _open}[kind](draw)
-    for _ in range(int(draw.between(3, 8))):
+    for _ in range(int(draw.between(3, 7))):
         bearing = yaw + draw.between(-0.65, 0.65)
         distance = draw.log_between(1.5, reach_m)
         spot = eye + distance * np.array([np.sin(bearing), 0.0, np.cos(bearing)])
@@ -118,7 +118,7 @@ Setting = tuple[list[Solid], Floats, float, float, float]
 
 
 def _room(draw: _Draw) -> Setting:
-    half_x, half_z, height = draw.between(1.6, 4), draw.between(1.8, 5.5), draw.between(2.3, 4.2)
+    half_x, half_z, height = draw.between(1.8, 4.5), draw.between(2.5, 7), draw.between(2.5, 4.5)
     solids: list[Solid] = [_horizontal(0.0), _horizontal(height)]
     for turn in range(4):
         distance = (half_z, half_x)[turn % 2]
@@ -144,9 +144,9 @@ def _room(draw: _Draw) -> Setting:
 
 
 def _street(draw: _Draw) -> Setting:
-    half_width = draw.log_between(1.3, 5)
+    half_width = draw.log_between(1.8, 6)
     solids: list[Solid] = [_horizontal(0.0)]
-    covered = draw.chance(0.35)
+    covered = draw.chance(0.3)
     ceiling = draw.between(2.4, 4.5) if covered else 30.0
     if covered:
         solids.append(_horizontal(ceiling))
@@ -155,7 +155,7 @@ def _street(draw: _Draw) -> Setting:
         while z < 28:
             length = draw.between(4, 11)
             depth = draw.between(0, 0.35) * half_width
-            tall = 3.0 if covered else draw.log_between(1.0, 5)
+            tall = 3.0 if covered else draw.log_between(0.8, 3.5)
             solids.append(_box([side * (half_width + 3 + depth), tall, z + length / 2], [3, tall, length / 2], 0.0))
             z += length + (draw.between(1, 4) if draw.chance(0.25) else 0)
     if draw.chance(0.6):
@@ -167,7 +167,7 @@ def _street(draw: _Draw) -> Setting:
             _box([0, low + thick, draw.log_between(3, 16)], [half_width * 1.5, thick, draw.between(0.3, 2)], 0.0)
         )
     eye = np.array([draw.between(-0.6, 0.6) * half_width, draw.between(0.4, 2.1), 0.0])
-    return solids, eye, draw.between(-0.6, 0.6), 16.0, ceiling
+    return solids, eye, draw.between(-0.5, 0.5), 14.0, ceiling
 
 
 def _open(draw: _Draw) -> Setting:
@@ -190,7 +190,7 @@ def _group(draw: _Draw, spot_xz: Floats, ceiling_m: float) -> list[Solid]:
     """One thing, or some that belong together, at a spot on the ground."""
     x, z = (float(c) for c in spot_xz)
     yaw = draw.between(0, np.pi)
-    size = draw.log_between(0.15, 0.8)
+    size = draw.log_between(0.2, 0.8)
     kind = int(draw.between(0, 10))
     if kind in (0, 1):  # a crate, perhaps with another on it
         half = [size, size * draw.between(0.5, 1.6), size * draw.between(0.5, 1.5)]

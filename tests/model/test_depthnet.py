@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 
 from model import DepthNet, ModelConfig
 from model.decoder import FusionDecoder, ResidualConvBlock
@@ -45,9 +45,10 @@ def test_another_shape_is_refused(shape):
         DepthNet.from_config(SMALL)(torch.zeros(shape))
 
 
-def test_the_encoder_equals_torchvisions_resnet():
-    reference = resnet18(weights=None).eval()
-    encoder = ResNetEncoder("resnet18").eval()
+@pytest.mark.parametrize(("name", "build"), [("resnet18", resnet18), ("resnet50", resnet50)])
+def test_the_encoder_equals_torchvisions_resnet(name, build):
+    reference = build(weights=None).eval()
+    encoder = ResNetEncoder(name).eval()
     encoder.load_state_dict({k: v for k, v in reference.state_dict().items() if not k.startswith("fc.")})
     image = torch.rand(1, 3, 64, 64)
     pooled = encoder(image)[-1].mean((2, 3))
@@ -65,6 +66,12 @@ def test_v1_puts_the_stride_on_the_first_convolution():
         for e in (ResNetEncoder("resnet50", variant=variant),)
     }
     assert strides == {"v1": [((2, 2), (1, 1))] * 3, "v1.5": [((1, 1), (2, 2))] * 3}
+
+
+def test_a_narrow_encoder_has_a_quarter_of_the_weights():
+    wide, narrow = (sum(p.numel() for p in ResNetEncoder("resnet18", width=w).parameters()) for w in (64, 32))
+    assert wide / narrow == pytest.approx(4, rel=0.01)
+    assert ResNetEncoder("resnet18", width=32).channels == (32, 64, 128, 256)
 
 
 def test_strides_of_the_stages_are_4_8_16_32():

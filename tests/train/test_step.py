@@ -57,7 +57,7 @@ def split(batch, sizes):
 
 def run_step(net, config, micro_batches, lr=0.1):
     machine = open_machine(config)
-    prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim))
+    prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim, machine.device))
     step = OptimizerStep(machine, prepared, optimizer, build_loss(config.loss), config)
     return step, step.run(micro_batches, lr, 1)
 
