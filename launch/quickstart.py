@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from launch.cli import run_command
+from pipeline.train.status import read_status
 from shards.errors import RunError
 from shards.manifest import MANIFEST_NAME
 from shards.storage import publish_bytes
@@ -46,9 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{out}/shards is packed already; delete {out} to begin anew")
     else:
         _stage("shards", args.config, f"out={out}/shards", *args.overrides)
-    for loss in LOSSES:
-        data = [f"data.train={out}/shards", f"data.val={out}/shards"]
-        _stage("train", args.config, f"run={out}/{loss}", f"loss.name={loss}", *data, *args.overrides)
+    data = [f"data.train={out}/shards", f"data.val={out}/shards"]
+    _train_side_by_side(
+        {loss: [args.config, f"run={out}/{loss}", f"loss.name={loss}", *data, *args.overrides] for loss in LOSSES}, out
+    )
     percent = _evaluate(args.config, args.overrides, out)
     results = {"whdr_percent": percent, "seconds": round(time.monotonic() - start, 1)}
     publish_bytes(str(out / "results.json"), json.dumps(results, indent=1).encode() + b"\n")
@@ -58,10 +61,43 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _stage(command: str, config: str, *overrides: str) -> None:
-    line = [sys.executable, "-m", f"launch.{command}", "--config", config, *overrides]
-    print(f"\n$ python {shlex.join(line[1:])}", flush=True)
-    if code := subprocess.run(line, check=False).returncode:
+    code = subprocess.run(_command_line(command, config, *overrides), check=False).returncode
+    if code:
         raise RunError(f"the command above ended with exit code {code}; mend what it says and run the demo again")
+
+
+def _train_side_by_side(arguments: dict[str, list[str]], out: Path) -> None:
+    """Train every network at once, one core each: only the last one talks, the others write `OUT/NAME.log`."""
+    *quiet, shown = arguments
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        others = {
+            name: subprocess.Popen(
+                _command_line("train", *arguments[name]),
+                stdout=stack.enter_context((out / f"{name}.log").open("w")),
+                stderr=subprocess.STDOUT,
+            )
+            for name in quiet
+        }
+        try:
+            _stage("train", *arguments[shown])
+        finally:
+            codes = {name: process.wait() for name, process in others.items()}
+    for name, code in codes.items():
+        if code:
+            last = (out / f"{name}.log").read_text().strip().rpartition("\n")[2]
+            raise RunError(f"training with {name} ended with exit code {code}; {out / name}.log says: {last}")
+    for name in arguments:
+        status = read_status(out / name)
+        if status is None or status.state != "finished":
+            raise RunError(f"{out / name} was stopped before its end; run the demo again and it goes on from there")
+
+
+def _command_line(command: str, config: str, *overrides: str) -> list[str]:
+    """The command of a stage, shown as a user would type it."""
+    line = ["-m", f"launch.{command}", "--config", config, *overrides]
+    print(f"\n$ python {shlex.join(line)}", flush=True)
+    return [sys.executable, *line]
 
 
 def _evaluate(config: str, overrides: Sequence[str], out: Path) -> dict[str, float]:

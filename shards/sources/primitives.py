@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ball", "Box", "Cylinder", "NEAREST_M", "Floats", "Plane", "Rays", "Solid", "upright_axes"]
+__all__ = ["NEAREST_M", "Ball", "Box", "Cylinder", "Floats", "Plane", "Rays", "Solid", "upright_axes"]
 
 Floats = NDArray[np.floating]
 

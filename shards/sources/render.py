@@ -164,4 +164,5 @@ def _shade(world: World, number: int, rays: Rays, eye_m: Floats, x: Floats, y: F
     footprint_m = z * (rays.x[1] - rays.x[0]) / np.sqrt(np.maximum(slant, GRAZING))
     towards = (normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2]) * -np.sign(facing)
     shade = np.float32(world.shadow) + np.float32(1 - world.shadow) * (0.5 + 0.5 * towards)
-    return paint(texture, u_m.astype(np.float32), v_m.astype(np.float32), footprint_m) * shade
+    colours: Floats = paint(texture, u_m.astype(np.float32), v_m.astype(np.float32), footprint_m) * shade
+    return colours

@@ -1,8 +1,8 @@
 """The procedural renderer as a source: training and validation scenes that need no download.
 
-    source = SyntheticSource(SyntheticSourceConfig(kind="synthetic", train=1000, val=100))
-    pair = source.load(source.items()[0])
-    unseen = test_scene(config, 0)  # in neither split, with exact disparity
+source = SyntheticSource(SyntheticSourceConfig(kind="synthetic", train=1000, val=100))
+pair = source.load(source.items()[0])
+unseen = test_scene(config, 0)  # in neither split, with exact disparity
 """
 
 import re

@@ -186,7 +186,8 @@ def _pattern(kind: str, u: Floats, v: Floats, footprint: Floats, grain: Floats) 
 
 def _wave(x: Floats, footprint: Floats) -> Floats:
     """A square wave -1..1 of period 1 whose edges are as wide as the footprint, so that it fades where that is wide."""
-    return np.clip((0.25 - np.abs(x - np.floor(x) - 0.5)) / np.maximum(footprint / 2, 0.01), -1, 1)
+    wave: Floats = np.clip((0.25 - np.abs(x - np.floor(x) - 0.5)) / np.maximum(footprint / 2, 0.01), -1, 1)
+    return wave
 
 
 def _fade(footprint: Floats, pattern: Floats, mean: float) -> Floats:
@@ -201,4 +202,5 @@ def _cell_value(row: Floats, column: Floats) -> Floats:
     )
     mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
     mixed = mixed ^ (mixed >> np.uint32(12))
-    return (mixed & np.uint32(0xFFFF)).astype(row.dtype) / 65535
+    value: Floats = (mixed & np.uint32(0xFFFF)).astype(row.dtype) / 65535
+    return value
