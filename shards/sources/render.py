@@ -25,7 +25,7 @@ MAX_TRIES = 20
 RANGE_SHARE = (0.065, 0.105)
 MAX_DISPARITY_SHARE = 0.16
 GRAZING = 0.05
-SKY_SHADE = np.float32(0.74)  # the mean of the shade of other surfaces, or brightness would tell the sky
+SKY_SHADE = np.float32(0.88)  # the mean shade of floors, or brightness would tell the sky
 
 
 @dataclass(frozen=True)

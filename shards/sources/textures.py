@@ -4,7 +4,7 @@ A texture is a pattern of two colours (checks, bricks, windows, dots ...) over a
 scale, so that a matcher finds something to hold on to near and far. The finest detail fades where a picture point
 covers more than it, as the lens of a camera would have it, instead of flickering between the eyes.
 
-    texture = draw_texture(rng, scale_m=0.4)
+    texture = draw_texture(rng)
     rgb = paint(texture, u_m, v_m, footprint_m)  # (3, N)
 """
 
@@ -73,7 +73,7 @@ def draw_texture(rng: CounterRng, *, kinds: tuple[str, ...] = KINDS, magnify: fl
         for hue, saturation, value in (draws[:3], draws[3:6])
     )
     if abs(draws[2] - draws[5]) < 0.35:
-        second = colorsys.hsv_to_rgb(draws[3], 0.75 * draws[4] ** 1.5, 0.25 + 0.75 * (draws[2] + 0.5) % 1.0)
+        second = colorsys.hsv_to_rgb(draws[3], 0.75 * draws[4] ** 1.5, 0.25 + 0.75 * ((draws[2] + 0.5) % 1.0))
     kind = kinds[int(draws[6] * len(kinds))]
     quarter_turns = np.floor(4 * draws[7])
     spread = 1.25 ** (2 * draws[8] - 1)
@@ -166,8 +166,6 @@ def _pattern(kind: str, u: Floats, v: Floats, footprint: Floats, grain: Floats) 
     if kind == "dots":
         radius = np.hypot(u - np.floor(u) - 0.5, v - np.floor(v) - 0.5)
         return _fade(footprint, np.clip((0.32 - radius) / np.maximum(footprint, 0.02) + 0.5, 0, 1), 0.32), 0.0
-    if kind == "marble":
-        return 0.5 + 0.5 * _fade(footprint, np.sin(2 * np.pi * u + 2.5 * grain), 0.0), 0.0
     if kind == "clouds":
         return np.clip(0.5 + 0.4 * grain, 0, 1), 0.0
     if kind == "plain":
