@@ -57,6 +57,7 @@ def save_network(net: nn.Module, folder: Path, config: ModelConfig, size_hw: tup
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    (folder / WEIGHTS_NAME).chmod(0o644)  # safetensors would keep it from everybody else
     # A saved network carries its weights: where the encoder's came from no longer matters, and may be a private path.
     settings = config.model_copy(update={"encoder_weights": "none"}).model_dump(mode="json")
     block = {"format_version": FORMAT_VERSION, "size_hw": list(size_hw), "model": settings}

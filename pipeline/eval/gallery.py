@@ -53,6 +53,17 @@ def comparison_sheet(
             unequal = np.count_nonzero(pairs[:, 4])
             caption = f"WHDR {100 * np.count_nonzero(wrong) / unequal:.1f} %" if unequal else "all pairs equal"
             cells.append(Cell(colourise(inverse_depth), caption))
-        cells.append(Cell(draw_pairs(picture.image, pairs, wrong)))
+        cells.append(Cell(_overlay(picture.image, pairs, wrong, 2 * cell_width_px)))
         rows.append(cells)
     return compose(["picture", "truth", *methods, "pairs of the last"], rows, cell_width_px=cell_width_px)
+
+
+def _overlay(
+    image: NDArray[np.uint8], pairs: NDArray[np.int16], wrong: NDArray[np.bool_], min_width_px: int
+) -> NDArray[np.uint8]:
+    """Pairs drawn on a picture, which is enlarged where it is so small that the lines would cover it."""
+    factor = -(-min_width_px // image.shape[1])
+    large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    moved = pairs.astype(np.int32)
+    moved[:, :4] = moved[:, :4] * factor + factor // 2
+    return draw_pairs(large, moved, wrong)
