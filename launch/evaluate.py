@@ -71,7 +71,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from pipeline.eval.network import load_network
     from pipeline.eval.predict import Predictor
     from pipeline.eval.whdr import Predict
-    from shards.errors import ConfigError
+    from shards.errors import ConfigError, RunError, ShardError
     from shards.storage import make_folder, publish_bytes
 
     started = time.perf_counter()
@@ -90,9 +90,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     comparison = compare({**methods, **BASELINES}, data, num_pairs=options.num_pairs, seed=options.seed, report=_say)
     record = {**comparison.record(), "seed": options.seed, "seconds": round(time.perf_counter() - started, 1)}
     line = json.dumps(record, allow_nan=False)
-    make_folder(str(out.parent))
-    publish_bytes(str(out), line.encode() + b"\n")
-    print(f"{comparison.table()}\nstored as {out}\n{line}")
+    print(comparison.table(), flush=True)  # the work is done: it shall not be lost where the record cannot be written
+    try:
+        make_folder(str(out.parent))
+        publish_bytes(str(out), line.encode() + b"\n")
+    except ShardError as error:
+        raise RunError(f"the figures above were not stored: {error}; name another file with --out") from error
+    print(f"stored as {out}\n{line}")
     return 0
 
 

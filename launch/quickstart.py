@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _stage(command: str, config: str, *overrides: str) -> None:
-    code = subprocess.run(_command_line(command, config, *overrides), check=False).returncode
+    code = _wait(subprocess.Popen(_command_line(command, config, *overrides)))
     if code:
         raise RunError(f"the command above ended with exit code {code}; mend what it says and run the demo again")
 
@@ -82,7 +82,7 @@ def _train_side_by_side(arguments: dict[str, list[str]], out: Path) -> None:
         try:
             _stage("train", *arguments[shown])
         finally:
-            codes = {name: process.wait() for name, process in others.items()}
+            codes = {name: _wait(process) for name, process in others.items()}
     for name, code in codes.items():
         if code:
             last = (out / f"{name}.log").read_text().strip().rpartition("\n")[2]
@@ -91,6 +91,15 @@ def _train_side_by_side(arguments: dict[str, list[str]], out: Path) -> None:
         status = read_status(out / name)
         if status is None or status.state != "finished":
             raise RunError(f"{out / name} was stopped before its end; run the demo again and it goes on from there")
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Exit code of a stage. After Ctrl-C, which reaches the stage as well, it is given the time to save."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
 
 
 def _command_line(command: str, config: str, *overrides: str) -> list[str]:

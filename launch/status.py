@@ -2,7 +2,7 @@
 
 python -m launch.status runs/demo     # exit code 0 finished, 75 stopped or running, 1 failed, 2 no run
 
-until python -m launch.train --config c.yaml && python -m launch.status runs/demo; do sleep 60; done
+while python -m launch.train --config c.yaml; do python -m launch.status runs/demo; [ $? -eq 75 ] || break; done
 """
 
 import argparse

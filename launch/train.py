@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command on the arguments after its name (None: the process's); 0 finished or stopped, 1 failed."""
+    """Run the command on the arguments after its name (None: the process's); 0 the run is finished or stopped."""
     arguments = sys.argv[1:] if argv is None else argv
     args = _parser().parse_intermixed_args(arguments)
     from pipeline.train.config import RunConfig
@@ -38,8 +38,24 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from pipeline.train.trainer import train
 
-    status = train(config, command=f"python -m launch.train {shlex.join(arguments)}")
-    return 1 if status.state == "failed" else 0
+    train(config, command=f"{_launcher()} -m launch.train {shlex.join(map(_without_credentials, arguments))}")
+    return 0
+
+
+def _without_credentials(argument: str) -> str:
+    """The argument as it may be stored with the run: the URL of an override loses user, password and query."""
+    from shards.storage import shown
+
+    key, equals, value = argument.partition("=")
+    return f"{key}={shown(value)}" if equals else argument
+
+
+def _launcher() -> str:
+    """What started this process, as it has to be typed to go on in the same way."""
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if "TORCHELASTIC_RUN_ID" in os.environ and processes != "1":
+        return f"torchrun --nproc_per_node {processes}"
+    return "accelerate launch" if "ACCELERATE_DYNAMO_BACKEND" in os.environ else "python"
 
 
 def _parser() -> argparse.ArgumentParser:

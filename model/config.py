@@ -16,7 +16,7 @@ EncoderName = Literal["resnet18", "resnet34", "resnet50"]
 class Section(BaseModel):
     """A frozen block of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):

@@ -34,7 +34,7 @@ def load_encoder(encoder: nn.Module, config: ModelConfig) -> None:
         state = _torchvision_weights(config)
         origin = f"torchvision's {config.encoder}"
     else:
-        path = Path(config.encoder_weights)
+        path = Path(config.encoder_weights).expanduser()
         state, facts = _read_tensors(path)
         _check_variant(facts, config, path)
         origin = str(path)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import webdataset
+from filelock import FileLock, Timeout
 
 from shards.errors import ShardError
 from shards.format import Sample, encode_sample
@@ -62,19 +63,12 @@ class DatasetWriter:
         self._splits: dict[SplitName, _Split] = {}
         self._keys: set[str] = set()
         self._existing: Manifest | None = None
-        if exists(join(out, MANIFEST_NAME)):
-            self._existing = read_manifest(out)
-            if self._existing.config != self._config:
-                changed = sorted(_differing(self._existing.config, self._config))
-                raise ShardError(
-                    f"{shown(out)} holds a finished dataset made with other settings ({', '.join(changed)}); "
-                    "choose another `out`, or delete that folder first"
-                )
-        else:
-            make_folder(out)
-            for name in list_names(out):
-                if _OURS.fullmatch(name):
-                    remove(join(out, name))
+        self._lock = _take_lock(out)
+        try:
+            self._begin()
+        except ShardError:
+            self._lock.release()
+            raise
         # Local shards grow beside their final place, so that publishing is a rename; remote ones in a temporary folder.
         beside = None if self._existing else local_path(out)
         self._scratch = tempfile.TemporaryDirectory(prefix="depthrank-pack-") if beside is None else None
@@ -128,6 +122,23 @@ class DatasetWriter:
         self.close()
         return manifest
 
+    def _begin(self) -> None:
+        """Find what `out` holds: a finished dataset to compare with, or leftovers to remove."""
+        out = self._out
+        if exists(join(out, MANIFEST_NAME)):
+            self._existing = read_manifest(out)
+            if self._existing.config != self._config:
+                changed = sorted(_differing(self._existing.config, self._config))
+                raise ShardError(
+                    f"{shown(out)} holds a finished dataset made with other settings ({', '.join(changed)}); "
+                    "choose another `out`, or delete that folder first"
+                )
+        else:
+            make_folder(out)
+            for name in list_names(out):
+                if _OURS.fullmatch(name):
+                    remove(join(out, name))
+
     def close(self) -> None:
         """Drop what is unfinished; the published shards of an unfinished dataset are replaced by the next run."""
         for state in self._splits.values():
@@ -136,6 +147,7 @@ class DatasetWriter:
                 state.shard = None
         if self._scratch is not None:
             self._scratch.cleanup()
+        self._lock.release()
 
     def __enter__(self) -> "DatasetWriter":
         return self
@@ -239,6 +251,20 @@ class _HashingFile:
     def sync(self) -> None:
         self.raw.flush()
         os.fsync(self.raw.fileno())
+
+
+def _take_lock(out: str) -> FileLock:
+    """Keep a second packing process of this machine away from `out`; the kernel frees it when this one ends."""
+    folder = local_path(out)
+    place = str(folder.resolve()) if folder is not None else out
+    lock = FileLock(
+        Path(tempfile.gettempdir()) / f"depthrank-pack-{hashlib.sha256(place.encode()).hexdigest()[:16]}.lock"
+    )
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ShardError(f"{shown(out)}: another process packs into it; wait for it or choose another `out`") from None
+    return lock
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> set[str]:

@@ -60,7 +60,14 @@ def find_checkpoint(run_dir: Path, *, run_id: str, config: CheckpointConfig) -> 
         return _newest_valid(own, elsewhere, run_id)
     path = Path(config.resume).expanduser()
     if path.resolve().is_relative_to(run_dir.resolve()):
-        return _newest_valid(_given(path), [], run_id)
+        given = _given(path)
+        newer = [step_in(folder) for folder in own if step_in(folder) > max(map(step_in, given))]
+        if newer:
+            raise RunError(
+                f"checkpoint.resume: {path} is older than step {max(newer)} of the same run, which would be done again"
+                f" at every start; move the newer folders away and use auto, or give them to another `run` by init_from"
+            )
+        return _newest_valid(given, [], run_id)
     continued = _newest_valid(own, [], run_id)
     if continued is not None:
         _log.info("%s has checkpoints of its own: they are continued, not %s", run_dir, path)
@@ -93,9 +100,8 @@ def _newest_valid(own: list[Path], elsewhere: list[Path], run_id: str | None) ->
     for path in sorted([*own, *elsewhere], key=step_in, reverse=True):
         try:
             manifest = read_manifest(path)
-            if run_id is not None and manifest.run_id != run_id:
-                if path in own:
-                    raise CheckpointError(f"{path}: of run {manifest.run_id!r}, not {run_id!r}")
+            # What lies in the run's own folder is its own, also after the folder was renamed.
+            if path not in own and run_id is not None and manifest.run_id != run_id:
                 continue
             verify_folder(path)
             return Found(path, manifest.step, read_state(path), refused)

@@ -1,6 +1,6 @@
 """Settings of a run: optimizer, loop, checkpoints, session and monitor."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,7 +21,7 @@ class OptimConfig(Section):
     """The encoder's rate as a share of `lr`; 0.1 in the paper. Use 1 for an encoder without pretrained weights."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """SGD only."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW only."""
     weight_decay: float = Field(1e-4, ge=0)
     """Applied to convolution weights; biases and norms are exempt."""

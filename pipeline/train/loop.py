@@ -4,24 +4,26 @@ reason = TrainingLoop(...).run()        # why it stopped early, or None: it is c
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 
 from model import DepthNet
-from pipeline.data.loader import TrainStream
+from pipeline.data.loader import Batch, TrainStream
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
 from pipeline.train.machine import Machine
 from pipeline.train.monitor import Monitor
 from pipeline.train.parts import Parts
 from pipeline.train.progress import Pace, StepRecord, Stopwatch
+from pipeline.train.provenance import settings_to_keep
 from pipeline.train.schedule import is_due, learning_rate
 from pipeline.train.session import Session, agree_to_stop
 from pipeline.train.step import StepFigures
 from pipeline.train.validation import Validation
+from shards.errors import DataError
 
 __all__ = ["History", "TrainingLoop"]
 
@@ -53,7 +55,7 @@ class TrainingLoop:
     Attributes:
         history: Where the run stands.
         total_steps: Length of the run.
-        saved_step: Step of the newest checkpoint that was asked for; None where there is none.
+        first_step: Step at which this session began, that of the checkpoint it resumed from; 0 for a new run.
         on_progress: Called on the main process after each step line and each save.
     """
 
@@ -74,7 +76,7 @@ class TrainingLoop:
         """Take parts that are built and restored to the state after step `history.step`."""
         self.history = history
         self.total_steps = total_steps
-        self.saved_step = history.step if history.step else None
+        self.first_step = self._saved_step = history.step
         self.on_progress: Callable[[], None] = _nothing
         self._config = config
         self._machine = machine
@@ -105,7 +107,7 @@ class TrainingLoop:
         reason = self._stop_reason()
         while step < total and reason is None:
             with self._watch.waiting():
-                micro_batches = next(batches)
+                micro_batches = self._next_batches(batches)
             lr = learning_rate(step, total, config.optim)
             step += 1
             figures = self._parts.optimizer_step.run(micro_batches, lr, step)
@@ -155,6 +157,18 @@ class TrainingLoop:
     @property
     def _owes_evaluation(self) -> bool:
         return self._validation.has_data and self.history.latest.get("step") != self.history.step
+
+    def _next_batches(self, batches: Iterator[list[Batch]]) -> list[Batch]:
+        """This process's part of the next step; what one process cannot read ends all of them with its message."""
+        micro_batches: list[Batch] = []
+        said: list[str] = []
+        try:
+            micro_batches = next(batches)
+        except DataError as error:
+            said = [str(error)]
+        if self._machine.any_process(bool(said)):
+            raise DataError(self._machine.gather_lists(said)[0])
+        return micro_batches
 
     def _stop_reason(self) -> str | None:
         """The same on all processes; leaves time for the slowest evaluation and save seen so far."""
@@ -225,7 +239,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         self._parts.optimizer_step.settle()
-        if not self._machine.is_main or self.saved_step == self.history.step:
+        if not self._machine.is_main or self._saved_step == self.history.step:
             return
         evaluated = self.history.latest.get("step") == self.history.step
         self._store.save(
@@ -234,7 +248,7 @@ class TrainingLoop:
             self._state(),
             metric=self.history.latest.get("val/whdr") if evaluated else None,
         )
-        self.saved_step = self.history.step
+        self._saved_step = self.history.step
         self.on_progress()
 
     def _state(self) -> dict[str, Any]:
@@ -243,7 +257,7 @@ class TrainingLoop:
         return {
             "samples_seen": self.samples_seen,
             "order": self._stream.identity,
-            "config": self._config.model_dump(mode="json"),
+            "config": settings_to_keep(self._config),
             "world_size": machine.world_size,
             "device": machine.device.type,
             "threads": self._threads,

@@ -158,7 +158,7 @@ def open_machine(config: RunConfig) -> Machine:
     place = Choice("device", _device_name(accelerator.device), "the one that this process was given")
     if device == "cpu":
         asked = _asks_for_cpu(os.environ)
-        place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else "no GPU was found")
+        place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else "no CUDA GPU was found")
     size = Choice("processes", str(accelerator.num_processes), "as launched")
     return Machine(
         accelerator=accelerator,
@@ -245,10 +245,8 @@ def set_threads(configured: int, recorded: int | None, local_processes: int) -> 
 
 
 def _device_type(environ: Mapping[str, str]) -> str:
-    if _asks_for_cpu(environ):
-        return "cpu"
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return "cpu" if found is None else found.type
+    # Sums are kept in float64, which Apple's GPUs do not have: everything but CUDA computes on the CPU.
+    return "cuda" if torch.cuda.is_available() and not _asks_for_cpu(environ) else "cpu"
 
 
 def _asks_for_cpu(environ: Mapping[str, str]) -> bool:

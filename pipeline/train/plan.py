@@ -6,7 +6,6 @@ print(plan(config))
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,10 +16,10 @@ from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
 from pipeline.train.machine import Choice, Machine, open_machine, set_threads
 from pipeline.train.parts import Parts, build_parts
-from pipeline.train.resume import announce_start, check_order, find_start
+from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
 from pipeline.train.schedule import learning_rate, run_length
 from pipeline.train.session import Session
-from pipeline.train.trainer import open_stream, run_id
+from pipeline.train.trainer import open_stream, run_folder, run_id
 from pipeline.train.validation import Validation
 
 __all__ = ["Plan", "giga_macs", "plan"]
@@ -80,10 +79,9 @@ def plan(config: RunConfig) -> Plan:
     """
     machine = open_machine(config)
     try:
-        store = CheckpointStore(Path(config.run), run_id=run_id(config), config=config.checkpoint)
+        store = CheckpointStore(run_folder(config), run_id=run_id(config), config=config.checkpoint)
         found = find_start(config, machine, store)
-        recorded = None if found is None else int(found.state["threads"])
-        threads = set_threads(config.train.threads, recorded, machine.local_processes)
+        threads = set_threads(config.train.threads, recorded_threads(found, machine), machine.local_processes)
         stream = open_stream(config, machine)
         try:
             if found is not None:
@@ -100,7 +98,7 @@ def plan(config: RunConfig) -> Plan:
         finally:
             stream.close()
         hours = max(0, steps - start_step) * step_seconds / 3600
-        budget = Session(config.session, Path(config.run))
+        budget = Session(config.session, run_folder(config))
         max_hours = None if budget.hours_left is None else budget.hours_left + budget.hours
         return Plan(
             steps=steps,

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["describe_environment"]
+from pipeline.train.config import RunConfig
+from shards.storage import shown
+
+__all__ = ["describe_environment", "settings_to_keep"]
 
 PACKAGES = (
     "depthrank",
@@ -26,6 +29,15 @@ PACKAGES = (
     "fsspec",
     "pydantic",
 )
+
+
+def settings_to_keep(config: RunConfig) -> dict[str, Any]:
+    """The settings as JSON values for checkpoints and records, URLs without the credentials they may hold."""
+    settings = config.model_dump(mode="json")
+    for key in ("train", "val"):
+        if settings["data"][key] is not None:
+            settings["data"][key] = shown(settings["data"][key])
+    return settings
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pipeline.train.contradictions import contradictions
 from pipeline.train.machine import Machine
 from shards.errors import CheckpointError
 
-__all__ = ["announce_start", "check_order", "find_start"]
+__all__ = ["announce_start", "check_order", "find_start", "recorded_threads"]
 
 logger = logging.getLogger("depthrank")
 
@@ -74,3 +74,10 @@ def check_order(found: Found, order: Mapping[str, Any]) -> None:
             + "\n".join(lines)
             + "\ngive it the dataset it was trained on, or choose another `run`"
         )
+
+
+def recorded_threads(found: Found | None, machine: Machine) -> int | None:
+    """CPU threads to go on with for the same results bit for bit; None where another world size rules that out."""
+    if found is None or found.state["world_size"] != machine.world_size:
+        return None
+    return int(found.state["threads"])

@@ -100,7 +100,7 @@ class Session:
         The most urgent comes first: a signal, a launcher that is gone, the stop file, the budget.
 
         Args:
-            reserve_seconds: what it takes to end in order: the slowest save, evaluation and step so far.
+            reserve_seconds: what it takes to end in order: the slowest save and evaluation so far.
         """
         if self._signal is not None:
             return f"received {signal.Signals(self._signal[0]).name}"

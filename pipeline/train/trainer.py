@@ -25,8 +25,8 @@ from pipeline.train.loop import History, TrainingLoop
 from pipeline.train.machine import Machine, open_machine, set_threads
 from pipeline.train.monitor import Monitor
 from pipeline.train.parts import build_parts
-from pipeline.train.provenance import describe_environment
-from pipeline.train.resume import announce_start, check_order, find_start
+from pipeline.train.provenance import describe_environment, settings_to_keep
+from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
 from pipeline.train.schedule import run_length
 from pipeline.train.session import Session
 from pipeline.train.status import Status, read_status, write_status
@@ -60,7 +60,7 @@ def train(config: RunConfig, *, command: str) -> Status:
             step that leaves the run as it was; later the run is `failed`, and so it is by a `DivergedError` (loss or
             gradients are not finite). Checkpoints stay good.
     """
-    run_dir = Path(config.run)
+    run_dir = run_folder(config)
     machine = open_machine(config)
     with ExitStack() as stack:
         stack.callback(machine.close)
@@ -97,10 +97,15 @@ def open_stream(config: RunConfig, machine: Machine) -> TrainStream:
     )
 
 
+def run_folder(config: RunConfig) -> Path:
+    """Where the run lives."""
+    return Path(config.run).expanduser()
+
+
 def run_id(config: RunConfig) -> str:
     """Name by which checkpoints elsewhere are recognised as this run's."""
     # Not `resolve`, which would take the name of what a link points to.
-    return Path(os.path.abspath(config.run)).name  # noqa: PTH100
+    return Path(os.path.abspath(run_folder(config))).name  # noqa: PTH100
 
 
 class _Reporter:
@@ -150,7 +155,8 @@ def _run_to_status(
             machine.on_main(lambda: _export(loop, reporter.run_dir))
     except Exception as error:
         store.wait()
-        kept = f"the newest checkpoint is of step {loop.saved_step}" if loop.saved_step else "there is no checkpoint"
+        kept_step = store.published_step or loop.first_step
+        kept = f"the newest checkpoint is of step {kept_step}" if kept_step else "there is no checkpoint"
         text = str(error) or type(error).__name__
         try:
             reporter.write("failed", f"{text}; {kept}"[:REASON_LIMIT], reporter.command)
@@ -181,10 +187,7 @@ def _build_loop(
     stack: ExitStack,
 ) -> TrainingLoop:
     """Build everything and bring it to the state of the checkpoint; says what was chosen and why."""
-    recorded = None
-    if found is not None and found.state["world_size"] == machine.world_size:
-        recorded = int(found.state["threads"])
-    threads = set_threads(config.train.threads, recorded, machine.local_processes)
+    threads = set_threads(config.train.threads, recorded_threads(found, machine), machine.local_processes)
     stream = open_stream(config, machine)
     stack.callback(stream.close)
     if found is not None:
@@ -206,7 +209,7 @@ def _build_loop(
         batches = f"batches of {config.train.batch_size} from {stream.num_samples} samples"
         logger.info("trains %d steps in %s; %.2f million weights", total_steps, batches, num_weights / 1e6)
         monitor = stack.enter_context(
-            Monitor(Path(config.run), config.monitor, total_steps=total_steps, resume_step=history.step)
+            Monitor(run_folder(config), config.monitor, total_steps=total_steps, resume_step=history.step)
         )
         _write_facts(config, machine, monitor)
     return TrainingLoop(
@@ -245,8 +248,8 @@ def _finished(run_dir: Path) -> Status | None:
 
 def _write_facts(config: RunConfig, machine: Machine, monitor: Monitor) -> None:
     """Settings and environment, beside the results that depend on them."""
-    settings, environment = config.model_dump(mode="json"), describe_environment(machine.device)
-    run_dir = Path(config.run)
+    settings, environment = settings_to_keep(config), describe_environment(machine.device)
+    run_dir = run_folder(config)
     _publish(run_dir / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     _publish(run_dir / "env.json", _json_text(environment))
     monitor.describe(settings, environment)

@@ -38,7 +38,7 @@ class FolderSource:
 
     def __init__(self, config: FolderSourceConfig) -> None:
         self.config = config
-        self.root = Path(config.path)
+        self.root = Path(config.path).expanduser()
 
     def items(self) -> list[Item]:
         """All pairs, sorted by the left name (its parts relative to the folder, joined by `/`).

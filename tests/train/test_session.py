@@ -18,6 +18,11 @@ FORKSERVER.set_forkserver_preload(["pytest", "pipeline.train.checkpoint", "pipel
 
 def train(run_dir: Path, saving_seconds: float = 0.0) -> None:
     """A run that writes down when it began, why it stopped, and that it saved."""
+    # The server may have been started by another test, or by a shell, with signals held or ignored.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
     with (run_dir / "out").open("a", buffering=1) as out, Session(SessionConfig(), run_dir) as session:
         print(os.getpid(), file=out)
         while (reason := session.stop_reason()) is None:
