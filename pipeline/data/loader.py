@@ -138,11 +138,13 @@ class TrainStream:
         assert self._batches is not None
         try:
             batch: Batch | DataError = next(self._batches)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # A worker that dies while it hands over a batch breaks the connection instead.
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
                 raise
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise DataError(
-                f"a loader process died, most likely of too little memory: {str(error).splitlines()[0]}; "
+                f"a loader process died, most likely of too little memory: {reason}; "
                 "lower data.num_workers, or give the job more memory"
             ) from None
         if isinstance(batch, DataError):

@@ -171,6 +171,6 @@ def test_help_gives_defaults_choices_and_bounds() -> None:
     text = " ".join(parser().format_help().split())
     assert "train.batch_size=8 Samples of one optimizer step over all processes;" in text
     assert "optim.lr=0.0001 Peak rate of the decoder. > 0" in text
-    assert "train.precision=fp32 One of fp32, fp16, bf16." in text
+    assert "optim.schedule=cosine How the rate falls over the run. One of constant, step, poly, cosine." in text
     assert "data.train Folder or fsspec URL" in text
     assert "relative to the current directory" in text

@@ -88,7 +88,7 @@ def test_what_is_printed_is_a_config_of_the_same_recipe() -> None:
         [],
         ["train.steps=7", "data={train: s3://b/c, val: null, augment: {flip_probability: 0}}"],
         ["source.kind=synthetic", "source.seed=9", "checkpoint.search=[/kaggle/input/*/run, 'a, b', '1e-4', null-ish]"],
-        ["optim.lr=1e-30", "optim.betas=[0, 1.0]", "optim.milestones=[]", "shards=null", "model.residual='true'"],
+        ["optim.lr=1e-30", "optim.betas=[0, 0.5]", "optim.milestones=[]", "shards=null", "model.residual='rectified'"],
         [
             "run=' # '",
             "out='null'",

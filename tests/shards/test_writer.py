@@ -123,6 +123,9 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     assert any(path.suffix == ".tar" for path in killed.iterdir())
     assert any(path.suffix == ".part" for path in killed.iterdir())
     (killed / "notes.txt").write_text("mine")
+    with pytest.raises(ShardError, match="another process packs into it"):
+        write(str(killed))
+    writer._lock.release()  # as the kernel does with the lock of a process that was killed
     write(str(killed))
     assert (killed / "notes.txt").read_text() == "mine"
     (killed / "notes.txt").unlink()

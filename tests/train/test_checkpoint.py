@@ -316,10 +316,9 @@ def test_a_search_that_covers_the_run_itself_reports_a_refusal_once(tmp_path):
     assert (found.step, len(found.refused)) == (1, 1)
 
 
-def test_checkpoints_of_another_run_in_the_run_folder_are_refused(tmp_path):
-    saved(tmp_path, 1, run_id="other")
-    with pytest.raises(CheckpointError, match="of run 'other', not 'run'"):
-        store_of(tmp_path).find()
+def test_a_renamed_run_goes_on(tmp_path):
+    saved(tmp_path, 1, run_id="former name")
+    assert store_of(tmp_path).find().step == 1
 
 
 def test_none_refuses_to_touch_a_run_that_has_checkpoints(tmp_path):
@@ -329,10 +328,12 @@ def test_none_refuses_to_touch_a_run_that_has_checkpoints(tmp_path):
         store_of(tmp_path, resume="none").find()
 
 
-def test_a_path_inside_the_run_is_taken_as_it_is(tmp_path):
+def test_a_path_inside_the_run_does_not_rewind_it_at_every_start(tmp_path):
     saved(tmp_path, 1, 2)
-    assert store_of(tmp_path, resume=str(tmp_path / "checkpoints" / "step_00000001")).find().step == 1
     assert store_of(tmp_path, resume=str(tmp_path)).find().step == 2
+    assert store_of(tmp_path, resume=str(tmp_path / "checkpoints" / "step_00000002")).find().step == 2
+    with pytest.raises(RunError, match=r"step_00000001 is older than step 2.*move the newer folders away"):
+        store_of(tmp_path, resume=str(tmp_path / "checkpoints" / "step_00000001")).find()
 
 
 def test_a_path_elsewhere_starts_the_run_and_its_own_checkpoints_continue_it(tmp_path):
