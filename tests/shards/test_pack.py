@@ -33,7 +33,7 @@ def save(folder, name, left, right, extension="png"):
 def pictures(tmp_path_factory):
     """Three good pairs (one swapped, one letterboxed) and one of each kind of trouble."""
     folder = tmp_path_factory.mktemp("pictures")
-    scenes = [stereo_pair(128, 200, boxes=BOXES, seed=seed)[:2] for seed in (11, 12, 13)]
+    scenes = [stereo_pair(128, 200, boxes=BOXES, seed=seed)[:2] for seed in (11, 16, 17)]
     save(folder, "good one", *scenes[0], "jpg")
     save(folder / "sub", "swapped", scenes[1][1], scenes[1][0], "jpg")
     framed = np.zeros((2, 168, 200, 3), dtype=np.uint8)
