@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.eval.metrics import draw_dense_pairs, judge_pairs
 from pipeline.eval.truth import TruthFolder
 from shards.config import MatchConfig, SyntheticSourceConfig
+from shards.disparity import resize_nearest
 from shards.flow import consistent
 from shards.images import read_picture
 from shards.match import match
@@ -72,7 +73,7 @@ def measure(
     for method, estimate in methods.items():
         errors, coverages, start = [], [], time.perf_counter()
         for pair in pairs:
-            label = estimate(pair.left, pair.right)
+            label = resize_nearest(estimate(pair.left, pair.right), *pair.truth.shape)  # large ones are matched smaller
             known = np.isfinite(label) & np.isfinite(pair.truth)
             coverages.append(known.sum() / np.isfinite(pair.truth).sum())
             both = np.where(known, pair.truth, np.nan)
@@ -92,7 +93,7 @@ def synthetic_pairs() -> Iterator[TruePair]:
     config = SyntheticSourceConfig(kind="synthetic", height_px=288, width_px=384)
     for index in range(SCENES):
         scene = test_scene(config, index)
-        yield TruePair(f"synthetic/{index}", scene.left, scene.right, scene.inverse_depth)
+        yield TruePair(f"synthetic/{index}", scene.left, scene.right, scene.disparity_px)
 
 
 def real_pairs(root: Path) -> Iterator[TruePair]:
