@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.eval.colour import colourise
 from pipeline.eval.metrics import judge_pairs
+from pipeline.eval.pictures import draw_pairs
 
 __all__ = ["picture_grid", "picture_row"]
 
@@ -19,8 +20,6 @@ PANEL_HW = (192, 256)
 """Box in pixels that each picture is scaled into; 10 rows stay below 2 MB as JPEG."""
 PAIRS_DRAWN = 32
 """More lines would hide the picture."""
-RIGHT_RGB = (64, 220, 96)
-WRONG_RGB = (255, 64, 64)
 BACKGROUND = 24
 MARGIN = 4
 
@@ -64,18 +63,13 @@ def picture_grid(rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def _draw_pairs(
     panel: NDArray[np.uint8], picture_hw: tuple[int, ...], prediction: NDArray[np.float32], pairs: NDArray[np.int16]
 ) -> NDArray[np.uint8]:
-    drawn = pairs[pairs[:, 4] != 0][:PAIRS_DRAWN]
+    """The pairs on a picture that `_into_panel` has scaled; judged at its own pixels."""
+    drawn = pairs[pairs[:, 4] != 0][:PAIRS_DRAWN].astype(np.int32)
     wrong = judge_pairs(prediction, drawn)
     scale, size_hw = _fit(picture_hw)
     corner_yx = (np.array(PANEL_HW) - size_hw) // 2
-    points_yx = np.rint((drawn[:, :4].reshape(-1, 2, 2) + 0.5) * scale - 0.5 + corner_yx).astype(int).tolist()
-    # Half as bright, so that the lines stand out on any picture.
-    canvas: NDArray[np.uint8] = np.ascontiguousarray(panel // 2)
-    for ((y_a, x_a), (y_b, x_b)), relation, is_wrong in zip(points_yx, drawn[:, 4], wrong, strict=True):
-        colour = WRONG_RGB if is_wrong else RIGHT_RGB
-        cv2.line(canvas, (x_a, y_a), (x_b, y_b), colour, 1, cv2.LINE_AA)
-        cv2.circle(canvas, (x_b, y_b) if relation > 0 else (x_a, y_a), 3, colour, cv2.FILLED, cv2.LINE_AA)
-    return canvas
+    drawn[:, :4] = np.rint((drawn[:, :4].reshape(-1, 2, 2) + 0.5) * scale - 0.5 + corner_yx).reshape(-1, 4)
+    return draw_pairs(panel, drawn, wrong, max_pairs=PAIRS_DRAWN)
 
 
 def _into_panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
