@@ -129,7 +129,7 @@ def _evaluate(config: str, overrides: Sequence[str], out: Path) -> dict[str, flo
     from pipeline.eval.truth import synthetic_truth
     from pipeline.eval.whdr import Predict
     from pipeline.train.config import RunConfig
-    from shards.config import SyntheticSourceConfig
+    from shards.sources.config import SyntheticSourceConfig
 
     recipe = load_recipe(config, [f"run={out}/untrained", *overrides], needs=RunConfig).recipe
     if not isinstance(recipe.source, SyntheticSourceConfig) or recipe.train is None:

@@ -16,8 +16,9 @@ from launch.config.schema import required_keys
 from model.config import LossConfig, ModelConfig, Section
 from pipeline.data.config import DataConfig
 from pipeline.train.config import CheckpointConfig, MonitorConfig, OptimConfig, RunConfig, SessionConfig, TrainConfig
-from shards.config import PackConfig, ShardsConfig, SourceConfig
+from shards.config import PackConfig, ShardsConfig
 from shards.errors import ConfigError
+from shards.sources.config import SourceConfig
 
 __all__ = ["Loaded", "Recipe", "load_recipe"]
 

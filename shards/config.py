@@ -1,73 +1,11 @@
-"""Settings of the offline stage: where raw pictures come from and how they become shards."""
+"""Settings of the offline stage: how raw pictures become shards. Where they come from: `shards.sources.config`."""
 
-from pathlib import PurePosixPath
-from typing import Annotated, Literal
-
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from model.config import Section
+from shards.sources.config import SourceConfig
 
-__all__ = [
-    "FolderSourceConfig",
-    "MatchConfig",
-    "PackConfig",
-    "PairsConfig",
-    "QualityConfig",
-    "ShardsConfig",
-    "SourceConfig",
-    "SyntheticSourceConfig",
-]
-
-
-class FolderSourceConfig(Section):
-    """A folder of left/right pictures, two files a pair."""
-
-    kind: Literal["folder"]
-    path: str
-    """Folder that holds the pictures, searched recursively."""
-    patterns: tuple[tuple[str, str], ...] = (("{name}_L", "{name}_R"), ("{name}_A", "{name}_B"))
-    """Pairs of stem patterns, left first; `{name}` stands for what both files share."""
-    extensions: tuple[str, ...] = ("jpg", "jpeg", "png")
-    """File extensions that count, in lower case without the dot."""
-    min_side_px: int = Field(256, ge=16)
-    """A picture whose short side is smaller is rejected (`too_small`)."""
-    eyes: Literal["as_given", "swapped", "auto"] = "auto"
-    """Whether the first file is the left eye: trust it, swap it, or decide each pair and reject the undecided."""
-
-    @field_validator("patterns")
-    @classmethod
-    def _both_name_the_pair(cls, patterns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        for pair in patterns:
-            if any(stem.count("{name}") != 1 or "/" in stem for stem in pair):
-                raise ValueError(f"each of {list(pair)} needs exactly one {{name}} and no '/'")
-        return patterns
-
-    @field_validator("extensions")
-    @classmethod
-    def _plain_extensions(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
-        for extension in extensions:
-            if PurePosixPath(f"x.{extension}").suffix != f".{extension}" or extension != extension.lower():
-                raise ValueError(f"{extension!r} is not a lower-case extension without a dot")
-        return extensions
-
-
-class SyntheticSourceConfig(Section):
-    """Procedurally rendered stereo scenes with exact disparity."""
-
-    kind: Literal["synthetic"]
-    train: int = Field(1000, ge=1)
-    """Number of training scenes."""
-    val: int = Field(100, ge=0)
-    """Number of validation scenes, none of which is a training scene."""
-    height_px: int = Field(144, ge=32, le=2048)
-    """Height of the rendered pictures."""
-    width_px: int = Field(192, ge=32, le=2048)
-    """Width of the rendered pictures."""
-    seed: int = Field(0, ge=0)
-    """Another seed gives other scenes."""
-
-
-SourceConfig = Annotated[FolderSourceConfig | SyntheticSourceConfig, Field(discriminator="kind")]
+__all__ = ["MatchConfig", "PackConfig", "PairsConfig", "QualityConfig", "ShardsConfig"]
 
 
 class MatchConfig(Section):

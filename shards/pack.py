@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
-from shards.config import FolderSourceConfig, PackConfig
+from shards.config import PackConfig
 from shards.errors import DataError, SourceError
 from shards.format import Sample
 from shards.manifest import MANIFEST_NAME, Manifest
-from shards.prepare import Prepared, begin_worker, prepare
+from shards.names import printable
+from shards.prepare import begin_worker, prepare
+from shards.prepared import Prepared
 from shards.randomness import digest_key
 from shards.review import ContactSheet
 from shards.sources import Item, ReportsLeftovers, open_source
-from shards.sources.folder import printable
+from shards.sources.config import CollectionConfig
 from shards.storage import exists, join, publish_bytes, shown
 from shards.writer import DatasetWriter
 
@@ -151,7 +153,7 @@ def _known_split(item: Item) -> Split:
 def _what_defines(config: PackConfig) -> dict[str, Any]:
     """The settings on which the content depends: not the destination, the number of processes or whose disk it was."""
     source = config.source.model_dump(mode="json")
-    if isinstance(config.source, FolderSourceConfig):
+    if isinstance(config.source, CollectionConfig):
         source["path"] = PurePath(config.source.path).name
     return {"source": source, "shards": config.shards.model_dump(mode="json", exclude={"workers"})}
 

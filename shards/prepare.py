@@ -1,4 +1,4 @@
-"""One raw stereo pair to one sample, or to the reason why not: the unit of work of packing.
+"""One raw item to one sample, or to the reason why not: the unit of work of packing.
 
 A pure function of the pictures and the settings, so that it may run in any process on any machine. Any fault of a
 picture ends as a reject with figures; only mistakes of the program or of the settings raise.
@@ -8,60 +8,30 @@ Usage:
     prepared = prepare(item, config)          # prepared.sample, or prepared.reason
 """
 
-import hashlib
-import re
 import signal
-from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePath
-from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from shards.config import FolderSourceConfig, PackConfig, SourceConfig
-from shards.disparity import encode_disparity, resize_nearest
+from shards.config import PackConfig
 from shards.errors import DecodeError
-from shards.eyes import weigh
-from shards.format import Sample
-from shards.images import encode_jpeg, picture_box, scale_down
-from shards.match import Match, match
-from shards.pairs import Tolerance, sample_random_pairs
-from shards.quality import is_same_picture, verdict
-from shards.randomness import CounterRng
-from shards.sources import Item, Source, StereoPair, open_source
-from shards.sources.folder import printable
+from shards.prepared import Prepared
+from shards.sources import Item, LabelledPicture, Source, open_source
+from shards.sources.config import SourceConfig
+from shards.stereo import label_stereo
 
-__all__ = ["Prepared", "begin_worker", "prepare", "sample_key"]
-
-_FRAME_MARGIN_PX = 2  # JPEG smears the edge of a black frame into the picture
-Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What became of an item: a sample, or a reason and the figures behind it."""
-
-    item: Item
-    sample: Sample | None = None
-    reason: str | None = None
-    figures: dict[str, Any] = field(default_factory=dict)
-
-
-def sample_key(name: str) -> str:
-    """Key of a sample in the tars: readable, unique and of plain characters whatever the file is called."""
-    slug = re.sub(r"[^a-z0-9]+", "-", str(PurePath(name).with_suffix("")).lower()).strip("-")[:48].strip("-")
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return f"{slug}-{digest}" if slug else digest
+__all__ = ["begin_worker", "prepare"]
 
 
 def prepare(item: Item, config: PackConfig) -> Prepared:
-    """Decode, crop, match, judge and label one pair."""
+    """Decode, judge and label one item."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the processes share the cores, and the flow shall not depend on their number
     try:
-        return _prepare(item, _source(config.source).load(item), config)
+        loaded = _source(config.source).load(item)
+        if isinstance(loaded, LabelledPicture):
+            raise NotImplementedError
+        return label_stereo(item, loaded, config)
     except DecodeError as error:
         return Prepared(item, reason="unreadable", figures={"error": str(error)})
     except cv2.error as error:
@@ -78,84 +48,3 @@ def begin_worker() -> None:
 @lru_cache(maxsize=4)
 def _source(config: SourceConfig) -> Source:
     return open_source(config)
-
-
-def _prepare(item: Item, pair: StereoPair, config: PackConfig) -> Prepared:
-    left, right = pair.left, pair.right
-    sizes = {"left_hw": list(left.shape[:2]), "right_hw": list(right.shape[:2])}
-    if left.shape != right.shape:
-        return Prepared(item, reason="size_mismatch", figures=sizes)
-    wild = config.source if isinstance(config.source, FolderSourceConfig) else None
-    box = _common_box(left, right) if wild else (0, 0, *left.shape[:2])
-    if wild and min(box[2:]) < wild.min_side_px:
-        return Prepared(item, reason="too_small", figures=sizes | {"crop_yxhw": list(box)})
-    y, x, height, width = box
-    left, right = left[y : y + height, x : x + width], right[y : y + height, x : x + width]
-    if is_same_picture(left, right):
-        return Prepared(item, reason="identical", figures=sizes)
-
-    eyes: str = wild.eyes if wild else "as_given"
-    if eyes == "swapped":
-        left, right = right, left
-    matched = match(left, right, config.shards.match)
-    reason, figures = verdict(matched, config.shards.quality)
-    if reason is None and eyes == "auto":
-        seen = weigh(matched)
-        eyes, figures = seen.eyes, figures | seen.figures()
-        if eyes == "undecided":
-            reason = "eyes_undecided"
-        elif eyes == "swapped":
-            left, right = right, left
-            matched = match(left, right, config.shards.match)
-            reason, again = verdict(matched, config.shards.quality)
-            figures |= again
-    if reason is not None:
-        return Prepared(item, reason=reason, figures=figures)
-    jpeg = pair.right_jpeg if eyes == "swapped" else pair.left_jpeg
-    whole = box == (0, 0, *pair.left.shape[:2])
-    sample = _label(item, pair, left, jpeg if whole else None, matched, config)
-    sample.meta.update(eyes=eyes, crop_yxhw=list(box), figures=figures)
-    return Prepared(item, sample=sample, figures=figures)
-
-
-def _label(
-    item: Item, pair: StereoPair, left: NDArray[np.uint8], jpeg: bytes | None, matched: Match, config: PackConfig
-) -> Sample:
-    """The sample of a pair that is kept; `left` is the true left eye."""
-    settings = config.shards
-    picture = scale_down(left, settings.long_side_px)
-    if jpeg is None or picture is not left:
-        jpeg = encode_jpeg(picture, settings.jpeg_quality)
-    size_hw = picture.shape[:2]
-    codes, coding = encode_disparity(matched.disparity_px, matched.known)
-    codes = resize_nearest(codes, *size_hw)
-    name = printable(item.name)
-    tolerance = Tolerance("range", settings.tolerance)
-    pairs = sample_random_pairs(
-        codes, codes > 0, settings.pairs.num_pairs, CounterRng("pairs", settings.pairs.seed, name), tolerance
-    )
-    meta: dict[str, Any] = {
-        "source": config.source.kind,
-        "name": name,
-        "size_hw": list(size_hw),
-        "coding": coding | {"unit": "px of figures.matched_hw"},
-        "matcher": {"name": "dis", **settings.match.model_dump(mode="json")},
-        "sampler": {"name": "random", **settings.pairs.model_dump(mode="json")},
-        "tolerance": {"kind": tolerance.kind, "value": tolerance.value},
-        **({"about": pair.meta} if pair.meta else {}),
-    }
-    return Sample(key=sample_key(item.name), image=jpeg, meta=meta, disparity=codes, pairs=pairs)
-
-
-def _common_box(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Box:
-    """What lies inside the black frames of both: y, x, height, width; one box for both keeps rows and shift."""
-    boxes = [picture_box(picture) for picture in (left, right)]
-    span = []
-    for axis in (0, 1):
-        side = left.shape[axis]
-        start = max(box[axis] for box in boxes)
-        stop = min(box[axis] + box[axis + 2] for box in boxes)
-        start = start + _FRAME_MARGIN_PX if start > 0 else start
-        stop = stop - _FRAME_MARGIN_PX if stop < side else stop
-        span.append((start, max(stop - start, 0)))
-    return span[0][0], span[1][0], span[0][1], span[1][1]

@@ -15,9 +15,9 @@ from pipeline.data.store import ShardStore
 from pipeline.eval.table import format_percent, format_table
 from pipeline.eval.truth import TruthFolder, TruthPicture, synthetic_truth
 from pipeline.eval.whdr import Predict, evaluate_samples, evaluate_truth
-from shards.config import SyntheticSourceConfig
 from shards.errors import ConfigError, DataError
 from shards.format import Sample
+from shards.sources.config import SyntheticSourceConfig
 from shards.storage import shown
 
 __all__ = ["STORED_PAIRS_METRIC", "Comparison", "Figure", "StoredPairs", "TruthData", "compare", "open_data"]

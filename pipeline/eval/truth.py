@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from shards.config import SyntheticSourceConfig
 from shards.errors import DataError, DecodeError
 from shards.images import MAX_PIXELS, read_bytes_bounded, read_picture
+from shards.sources.config import SyntheticSourceConfig
 from shards.sources.synthetic import test_scene
 
 __all__ = ["TruthFolder", "TruthPicture", "read_map", "synthetic_truth"]

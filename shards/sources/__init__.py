@@ -5,10 +5,10 @@ Usage:
     source = open_source(config.source)
 """
 
-from shards.config import FolderSourceConfig, SourceConfig
-from shards.sources.base import Item, ReportsLeftovers, Source, StereoPair
+from shards.sources.base import Item, LabelledPicture, ReportsLeftovers, Source, StereoPair
+from shards.sources.config import FolderSourceConfig, SourceConfig
 
-__all__ = ["Item", "ReportsLeftovers", "Source", "StereoPair", "open_source"]
+__all__ = ["Item", "LabelledPicture", "ReportsLeftovers", "Source", "StereoPair", "open_source"]
 
 
 def open_source(config: SourceConfig) -> Source:

@@ -1,10 +1,10 @@
-"""What every raw collection offers: a cheap, sorted list of items, and the stereo pair of each.
+"""What every raw collection offers: a cheap, sorted list of items, and the pictures of each.
 
 Usage:
 
     source = open_source(config.source)
     for item in source.items():
-        pair = source.load(item)
+        loaded = source.load(item)          # a StereoPair to match, or a LabelledPicture
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Item", "ReportsLeftovers", "Source", "StereoPair"]
+from shards.pairs import Tolerance
+
+__all__ = ["Item", "LabelledPicture", "ReportsLeftovers", "Source", "StereoPair"]
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,46 @@ class StereoPair:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class LabelledPicture:
+    """A picture whose depth or order the collection itself gives.
+
+    Args:
+        image: uint8 (H, W, 3) RGB, upright.
+        jpeg: Its bytes where they may be stored unchanged.
+        codes: uint16 (H, W) relative inverse depth as stored (`shards.disparity`), larger = nearer, 0 = unknown; None
+            where the collection knows pairs only.
+        coding: What the codes mean, from the function that made them.
+        confidence: uint8 (H, W), 255 = certain, where the collection tells.
+        pairs: int16 (N, 5) `y_a, x_a, y_b, x_b, relation` in pixels of `image`, where the collection gives pairs;
+            else they are drawn from the codes.
+        tolerance: When two values of `codes` are equally far; None without codes.
+        meta: What the source knows of the picture (author, licence, camera); goes into the sample's JSON.
+    """
+
+    image: NDArray[np.uint8]
+    jpeg: bytes | None = None
+    codes: NDArray[np.uint16] | None = None
+    coding: dict[str, Any] | None = None
+    confidence: NDArray[np.uint8] | None = None
+    pairs: NDArray[np.int16] | None = None
+    tolerance: Tolerance | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """An adapter for one raw layout; picklable, so that any process can load an item."""
 
     def items(self) -> list[Item]:
-        """All pairs, sorted by name, without decoding any.
+        """All items, sorted by name, without decoding any.
 
         Raises:
-            SourceError: The collection is missing or holds no pair.
+            SourceError: The collection is missing or holds no item.
         """
         ...
 
-    def load(self, item: Item) -> StereoPair:
-        """Decode one pair.
+    def load(self, item: Item) -> StereoPair | LabelledPicture:
+        """Decode one item.
 
         Raises:
             DecodeError: It cannot be decoded or breaks a bound.

@@ -6,25 +6,20 @@ left without a right, two files that claim the same place, links that leave the 
     source = FolderSource(FolderSourceConfig(kind="folder", path="pictures"))
 """
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from shards.config import FolderSourceConfig
 from shards.errors import SourceError
-from shards.images import original_jpeg, read_bytes_bounded, read_picture
+from shards.images import original_jpeg, read_picture
+from shards.names import printable
 from shards.sources.base import Item, StereoPair
+from shards.sources.config import FolderSourceConfig
+from shards.sources.files import open_files
 
-__all__ = ["FolderSource", "printable"]
-
-
-def printable(name: str) -> str:
-    """A file name as it may be shown and stored: bytes that are no UTF-8 and control characters are escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+__all__ = ["FolderSource"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class FolderSource:
 
     def __init__(self, config: FolderSourceConfig) -> None:
         self.config = config
-        self.root = Path(config.path).expanduser()
+        self.files = open_files(config.path)
 
     def items(self) -> list[Item]:
         """All pairs, sorted by the left name (its parts relative to the folder, joined by `/`).
@@ -63,7 +58,7 @@ class FolderSource:
         """
         if item.partner is None:
             raise SourceError(f"{printable(item.name)}: a pair of a folder needs both files")
-        left, right = (read_bytes_bounded(self.root / name) for name in (item.name, item.partner))
+        left, right = (self.files.read(name) for name in (item.name, item.partner))
         return StereoPair(
             left=read_picture(left, name=printable(item.name)),
             right=read_picture(right, name=printable(item.partner)),
@@ -73,10 +68,8 @@ class FolderSource:
 
     @cached_property
     def _listing(self) -> _Listing:
-        if not self.root.is_dir():
-            what = "is no folder" if self.root.exists() else "does not exist"
-            raise SourceError(f"source.path: {printable(str(self.root))} {what}")
-        files, leftovers = _walk(self.root)
+        listing = self.files.listing()
+        files, leftovers = set(listing.names), dict(listing.passed_over)
         pictures = {name for name in files if Path(name).suffix.lower().removeprefix(".") in self.config.extensions}
         items, more = _pair_up(pictures, self.config.patterns)
         leftovers.update(more)
@@ -91,35 +84,10 @@ class FolderSource:
         passed = "".join(f"; {reason}: {len(names)}" for reason, names in sorted(leftovers.items()) if names)
         tried = ", ".join(f"{left}/{right}" for left, right in self.config.patterns)
         return (
-            f"source.path: no left/right pairs in {printable(str(self.root))}: tried {tried} with "
+            f"source.path: no left/right pairs in {printable(self.config.path)}: tried {tried} with "
             f"{' '.join('.' + e for e in self.config.extensions)}; saw {seen}{example}{passed}; "
             "set source.patterns or source.extensions"
         )
-
-
-def _walk(root: Path) -> tuple[set[str], dict[str, list[str]]]:
-    """All plain files below `root`, by relative name, and what was not entered or taken."""
-    real_root = root.resolve()
-    files: set[str] = set()
-    outside: list[str] = []
-    hidden: list[str] = []
-    unreadable: list[str] = []
-
-    def note_unreadable(error: OSError) -> None:
-        unreadable.append(os.path.relpath(error.filename, root))
-
-    for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
-        for name in subfolders + names:
-            path = Path(folder, name)
-            relative = path.relative_to(root).as_posix()
-            if name.startswith("."):  # among them macOS' ._NAME.jpg, which are no pictures
-                hidden.append(relative)
-            elif path.is_symlink() and not path.resolve().is_relative_to(real_root):
-                outside.append(relative)
-            elif path.is_file():
-                files.add(relative)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-    return files, {"hidden": hidden, "link_leaves_folder": outside, "unreadable_folder": unreadable}
 
 
 def _pair_up(names: set[str], patterns: tuple[tuple[str, str], ...]) -> tuple[list[Item], dict[str, list[str]]]:

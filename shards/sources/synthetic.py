@@ -7,9 +7,9 @@ unseen = test_scene(config, 0)  # in neither split, with exact disparity
 
 import re
 
-from shards.config import SyntheticSourceConfig
 from shards.errors import DecodeError
 from shards.sources.base import Item, StereoPair
+from shards.sources.config import SyntheticSourceConfig
 from shards.sources.render import Scene, render_scene
 
 __all__ = ["SyntheticSource", "test_scene"]

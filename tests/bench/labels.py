@@ -15,11 +15,12 @@ import numpy as np
 
 from pipeline.eval.metrics import draw_dense_pairs, judge_pairs
 from pipeline.eval.truth import TruthFolder
-from shards.config import MatchConfig, SyntheticSourceConfig
+from shards.config import MatchConfig
 from shards.disparity import resize_nearest
 from shards.flow import consistent
 from shards.images import read_picture
 from shards.match import match
+from shards.sources.config import SyntheticSourceConfig
 from shards.sources.synthetic import test_scene
 
 NUM_PAIRS = 10_000

@@ -11,9 +11,10 @@ from pathlib import Path
 from pipeline.data.config import DataConfig
 from pipeline.data.loader import TrainStream
 from pipeline.data.store import ShardStore
-from shards.config import PackConfig, ShardsConfig, SyntheticSourceConfig
+from shards.config import PackConfig, ShardsConfig
 from shards.format import decode_jpeg
 from shards.pack import pack
+from shards.sources.config import SyntheticSourceConfig
 
 SCENES = 48
 BATCH_SIZE = 8

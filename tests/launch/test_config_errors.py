@@ -8,8 +8,9 @@ from launch.config import resolve
 from launch.recipe import Recipe, load_recipe
 from model.config import Section
 from pipeline.train.config import RunConfig, TrainConfig
-from shards.config import PackConfig, SyntheticSourceConfig
+from shards.config import PackConfig
 from shards.errors import ConfigError
+from shards.sources.config import SyntheticSourceConfig
 
 
 class Circle(Section):

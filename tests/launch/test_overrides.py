@@ -5,8 +5,8 @@ import pytest
 from launch.config.overrides import parse_override
 from launch.recipe import Loaded, load_recipe
 from pipeline.train.config import TrainConfig
-from shards.config import FolderSourceConfig, SyntheticSourceConfig
 from shards.errors import ConfigError
+from shards.sources.config import FolderSourceConfig, SyntheticSourceConfig
 
 FILE = """\
 run: runs/a

@@ -9,7 +9,7 @@ from PIL import Image
 
 from launch import evaluate, predict, shards, status, train
 from launch.cli import run_command
-from shards.config import SyntheticSourceConfig
+from shards.sources.config import SyntheticSourceConfig
 from shards.sources.synthetic import test_scene as unseen_scene
 
 RECIPE = """

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.config import FolderSourceConfig, SyntheticSourceConfig
 from shards.errors import DecodeError, SourceError
+from shards.names import printable
 from shards.sources import Item, ReportsLeftovers, open_source
-from shards.sources.folder import FolderSource, printable
+from shards.sources.config import FolderSourceConfig, SyntheticSourceConfig
+from shards.sources.folder import FolderSource
 
 
 def touch(root, *names):

@@ -9,14 +9,16 @@ import pytest
 import webdataset
 from PIL import Image
 
-from shards.config import FolderSourceConfig, PackConfig, PairsConfig, ShardsConfig
+from shards.config import PackConfig, PairsConfig, ShardsConfig
 from shards.disparity import decode_disparity
 from shards.errors import DataError, ShardError, SourceError
 from shards.format import decode_jpeg, read_sample
+from shards.names import sample_key
 from shards.pack import draw_split, pack
 from shards.pairs import Tolerance, relations, robust_range
-from shards.prepare import prepare, sample_key
+from shards.prepare import prepare
 from shards.sources import Item
+from shards.sources.config import FolderSourceConfig
 
 from .stereo_scene import stereo_pair
 

@@ -3,9 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
-from shards.config import SyntheticSourceConfig
 from shards.errors import DecodeError
 from shards.sources import Item, open_source
+from shards.sources.config import SyntheticSourceConfig
 from shards.sources.synthetic import test_scene as unseen_scene
 
 CONFIG = SyntheticSourceConfig(kind="synthetic", train=3, val=2, height_px=48, width_px=64)
