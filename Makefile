@@ -18,7 +18,7 @@ LOWEST    := .venv-lowest
 TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo shards train resume eval predict tensorboard test test-all test-lowest lint format bench clean
+.PHONY: help setup demo shards train resume eval predict tensorboard test test-all test-lowest lint format bench bench-labels clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +73,11 @@ format: $(INSTALLED) ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED) ## Measure: label quality against exact truth, loader against plain decoding
+bench: $(INSTALLED) ## Measure everything: labels, packing, loader
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-labels: $(INSTALLED) ## Measure the labels: exact truth, degraded pairs, wild pairs
+	$(BIN)/python -m tests.bench labels degraded web $(ARGS)
 
 clean: ## Remove caches and environments; runs/ stays
 	rm -rf $(VENV) $(LOWEST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

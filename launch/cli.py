@@ -22,6 +22,9 @@ __all__ = ["COMMANDS", "main", "run_command"]
 
 COMMANDS = {
     "shards": "raw stereo pictures -> a dataset of shards",
+    "inspect": "figures of a dataset of shards; verify, reindex, split, merge",
+    "review": "a page on which a person looks through a dataset's pairs and decides",
+    "eyes": "a trained checkpoint votes on pairs whose eye order is undecided",
     "train": "train a network on shards, or go on with a run",
     "evaluate": "measure networks on shards and on folders with ground truth",
     "predict": "inverse depth of a picture or of a folder of pictures",

@@ -26,10 +26,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.flow import consistent, flow_both_ways, pixel_grid
+from shards.flow import consistent, flow_both_ways, grey, pixel_grid
 from shards.images import scale_down
 
-__all__ = ["Alignment", "estimate_alignment", "unexplained_vertical", "warp_partner"]
+__all__ = ["Alignment", "estimate_alignment", "unexplained_vertical", "unwarp_map", "warp_partner"]
 
 Floats = NDArray[np.float32]
 
@@ -78,7 +78,7 @@ def estimate_alignment(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Ali
     current = Alignment()
     for _ in range(_ROUNDS + 1):
         warped, covered = warp_partner(right, current)
-        forward, backward = flow_both_ways(left, warped, finest_scale=1)
+        forward, backward = flow_both_ways(grey(left), grey(warped), finest_scale=1)
         known = consistent(forward, backward, tolerance_px=1.0) & covered
         if np.count_nonzero(known) < 500:
             break
@@ -107,6 +107,26 @@ def warp_partner(right: NDArray[np.uint8], alignment: Alignment) -> tuple[NDArra
     covered = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     warped = cv2.remap(right, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.uint8), covered
+
+
+def unwarp_map(aligned: NDArray[Any], alignment: Alignment) -> NDArray[Any]:
+    """A map (H, W) of the aligned partner's pixels, brought back to the pixels of the partner as it was given.
+
+    The nearest value is taken, so that no two are mixed; at the border the outermost is repeated.
+    """
+    height, width = aligned.shape[:2]
+    shift_x, shift_y = alignment.shift(height, width)
+    x, y = pixel_grid(height, width)
+    from_x, from_y = x - shift_x, y - shift_y
+    for _ in range(2):  # the shift belongs to the aligned place, which is what is looked for
+        there = [
+            cv2.remap(shift, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for shift in (shift_x, shift_y)
+        ]
+        from_x, from_y = x - there[0], y - there[1]
+    rows = np.clip(np.rint(from_y), 0, height - 1).astype(np.intp)
+    columns = np.clip(np.rint(from_x), 0, width - 1).astype(np.intp)
+    return np.asarray(aligned[rows, columns])
 
 
 def _centred(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
@@ -140,19 +160,22 @@ def unexplained_vertical(forward: Floats, known: NDArray[np.bool_]) -> tuple[Flo
         known: bool (H, W), where it holds.
 
     Returns:
-        float32 (N,), pixels of vertical motion at the known places; and the baseline's tilt, pixels of vertical motion
-        for a pixel of horizontal motion (0 where it exceeds what a hand holds, so that nothing is forgiven).
+        float32 (H, W), pixels of vertical motion, to be read at the known places; and the baseline's tilt, pixels of
+        vertical motion for a pixel of horizontal motion (0 where it exceeds what a hand holds, so that nothing is
+        forgiven).
     """
-    horizontal, vertical = (forward[..., axis][known].astype(np.float64) for axis in (0, 1))
-    if vertical.size < 100:
-        return vertical.astype(np.float32), 0.0
-    centred = horizontal - np.median(horizontal)
-    step = max(1, vertical.size // _MAX_POINTS)
-    fields = np.stack([np.ones_like(centred), centred], axis=1)
-    offset, tilt = _robust_fit(fields[::step], vertical[::step], np.array([0.0, 1e-3]), noise=0.1)
+    vertical = forward[..., 1]
+    if np.count_nonzero(known) < 100:
+        return vertical, 0.0
+    middle = float(np.median(forward[..., 0][known]))
+    horizontal, motion = forward[..., 0][known].astype(np.float64) - middle, vertical[known].astype(np.float64)
+    step = max(1, motion.size // _MAX_POINTS)
+    fields = np.stack([np.ones_like(horizontal), horizontal], axis=1)
+    offset, tilt = _robust_fit(fields[::step], motion[::step], np.array([0.0, 1e-3]), noise=0.1)
     if abs(tilt) > _MAX_TILT:
-        return vertical.astype(np.float32), 0.0
-    return (vertical - offset - tilt * centred).astype(np.float32), float(tilt)
+        return vertical, 0.0
+    explained = offset + tilt * (forward[..., 0] - middle)
+    return (vertical - explained).astype(np.float32), float(tilt)
 
 
 def _robust_fit(

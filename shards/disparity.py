@@ -1,13 +1,20 @@
 """Disparity as it is stored: uint16, larger = nearer, 0 = unknown.
 
-The code is affine, so order and relative differences survive; scale and offset travel in the sample's JSON. Nothing is
-clipped, because clipped values would tie: gross outliers become unknown instead, and the true extremes of the rest
-take the codes 1 and 65535.
+What a code means travels in the sample's JSON as its coding, of which there are two kinds:
+
+    affine       inverse depth = offset + scale * code
+    reciprocal   inverse depth = 1 / (offset + scale * code), for maps that store a depth
+
+Matches are coded by `encode_disparity`, so that order and relative differences survive. Nothing is clipped, because
+clipped values would tie: gross outliers become unknown instead, and the true extremes of the rest take the codes 1
+and 65535. Measured values have no outliers and a true zero: `encode_inverse_depth` keeps both. A source whose map
+holds whole numbers may code them as they are, and loses nothing.
 
 Usage:
 
     codes, coding = encode_disparity(disparity_px, known)
     disparity_px, known = decode_disparity(codes, coding)
+    inverse_depth = decode_values(codes, {"kind": "reciprocal", "scale": -1.0, "offset": 256.0})
 """
 
 from collections.abc import Mapping
@@ -16,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["decode_disparity", "encode_disparity", "resize_nearest"]
+__all__ = ["decode_disparity", "decode_values", "encode_disparity", "encode_inverse_depth", "resize_nearest"]
 
 _TOP = 65535
 
@@ -53,13 +60,64 @@ def encode_disparity(
     return codes, {"kind": "affine", "scale": scale, "offset": far - scale, "outliers": int((~inlier).sum())}
 
 
+def encode_inverse_depth(
+    inverse_depth: NDArray[np.floating[Any]], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint16], dict[str, float | str]]:
+    """Code measured values whose zero is that of inverse depth, so that ratios survive; none becomes unknown.
+
+    Args:
+        inverse_depth: (H, W), not negative, larger = nearer, 0 = infinitely far; what is not known is ignored.
+        known: (H, W) where it is known.
+
+    Returns:
+        uint16 (H, W), and the coding, affine with offset 0: the nearest value takes the code 65535, and what is 131070
+        times as far or farther shares the code 1.
+
+    Raises:
+        ValueError: A known value is negative or not finite.
+    """
+    values = inverse_depth[known].astype(np.float64)
+    codes = np.zeros(inverse_depth.shape, dtype=np.uint16)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError("a known inverse depth is negative or not finite")
+    top = float(values.max(initial=0.0))
+    scale = top / _TOP or 1.0
+    codes[known] = np.rint(values / scale).clip(1, _TOP).astype(np.uint16)
+    return codes, {"kind": "affine", "scale": scale, "offset": 0.0}
+
+
+def decode_values(codes: NDArray[np.uint16], coding: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Inverse depth that was coded, whichever way.
+
+    Args:
+        codes: uint16 (H, W).
+        coding: `scale`, `offset`, and `kind` (affine where it is missing).
+
+    Returns:
+        (H, W), NaN where unknown, infinite where a reciprocal coding gives the depth 0.
+
+    Raises:
+        ValueError: The coding is incomplete, of an unknown kind or not finite.
+    """
+    try:
+        scale, offset = float(coding["scale"]), float(coding["offset"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("a coding needs the numbers scale and offset") from error
+    kind = coding.get("kind", "affine")
+    if kind not in ("affine", "reciprocal") or not np.isfinite([scale, offset]).all():
+        raise ValueError(f"a coding is affine or reciprocal and finite, not {kind!r} {scale} {offset}")
+    values = offset + scale * codes.astype(np.float64)
+    if kind == "reciprocal":
+        with np.errstate(divide="ignore"):
+            values = 1 / values
+    return np.where(codes > 0, values, np.nan)
+
+
 def decode_disparity(
     codes: NDArray[np.uint16], coding: Mapping[str, Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The disparity that was coded, NaN where unknown, and where it is known; both (H, W)."""
-    known = codes > 0
-    disparity = coding["offset"] + coding["scale"] * codes.astype(np.float64)
-    return np.where(known, disparity, np.nan).astype(np.float32), known
+    return decode_values(codes, coding).astype(np.float32), codes > 0
 
 
 def resize_nearest(array: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -43,7 +43,16 @@ class SourceError(DataError):
 
 
 class DecodeError(DataError):
-    """One picture cannot be decoded or breaks a bound."""
+    """One picture cannot be decoded, breaks a bound, or is not what the source holds.
+
+    Args:
+        message: What is wrong with which picture.
+        reason: One word under which it is counted among the rejects.
+    """
+
+    def __init__(self, message: str, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ShardError(DataError):

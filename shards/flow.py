@@ -4,7 +4,7 @@ DIS (Kroeger et al., ECCV 2016) as OpenCV computes it, on luminance. A flow fiel
 
 Usage:
 
-    forward, backward = flow_both_ways(left, right, finest_scale=0)
+    forward, backward = flow_both_ways(grey(left), grey(right), finest_scale=0)
     known = consistent(forward, backward, tolerance_px=1.0)
 """
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["consistent", "flow_both_ways", "pixel_grid", "sample_at"]
+__all__ = ["consistent", "disagreement", "flow_both_ways", "grey", "pixel_grid", "sample_at"]
 
 Floats = NDArray[np.float32]
 
@@ -25,18 +25,30 @@ def pixel_grid(height: int, width: int) -> tuple[Floats, Floats]:
     return x, y
 
 
-def flow_both_ways(left: NDArray[np.uint8], right: NDArray[np.uint8], finest_scale: int) -> tuple[Floats, Floats]:
+def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Luminance, uint8 (H, W), of uint8 (H, W, 3)."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def flow_both_ways(
+    left: NDArray[np.uint8],
+    right: NDArray[np.uint8],
+    *,
+    finest_scale: int,
+    start: tuple[Floats, Floats] | None = None,
+) -> tuple[Floats, Floats]:
     """Flow from `left` to `right` and back, each float32 (H, W, 2).
 
     Args:
-        left: uint8 (H, W, 3).
-        right: uint8 (H, W, 3).
+        left: uint8 (H, W), luminance.
+        right: uint8 (H, W).
         finest_scale: Pyramid level at which the search stops; 0 is full resolution.
+        start: Both flows to begin with, instead of none.
     """
-    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (left, right)]
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(finest_scale)
-    return search.calc(grey[0], grey[1], None), search.calc(grey[1], grey[0], None)
+    forward, backward = (None, None) if start is None else (flow.copy() for flow in start)
+    return search.calc(left, right, forward), search.calc(right, left, backward)
 
 
 def sample_at(field: Floats, x: Floats, y: Floats, *, outside: float) -> Floats:
@@ -46,8 +58,13 @@ def sample_at(field: Floats, x: Floats, y: Floats, *, outside: float) -> Floats:
     return np.asarray(sampled, dtype=np.float32)
 
 
-def consistent(forward: Floats, backward: Floats, tolerance_px: float) -> NDArray[np.bool_]:
-    """Where the flow, followed there and back, returns within `tolerance_px`: bool (H, W); False where it leaves."""
+def disagreement(forward: Floats, backward: Floats) -> Floats:
+    """How far the flow, followed there and back, ends from its start: float32 (H, W), pixels; huge where it leaves."""
     x, y = pixel_grid(*forward.shape[:2])
     back = sample_at(backward, x + forward[..., 0], y + forward[..., 1], outside=1e6)
-    return np.asarray(np.hypot(forward[..., 0] + back[..., 0], forward[..., 1] + back[..., 1]) <= tolerance_px)
+    return np.asarray(np.hypot(forward[..., 0] + back[..., 0], forward[..., 1] + back[..., 1]))
+
+
+def consistent(forward: Floats, backward: Floats, tolerance_px: float) -> NDArray[np.bool_]:
+    """Where the flow, followed there and back, returns within `tolerance_px`: bool (H, W)."""
+    return np.asarray(disagreement(forward, backward) <= tolerance_px)

@@ -15,7 +15,6 @@ files are read without pickle, and a sample that breaks a rule raises `ShardErro
 
 import io
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.errors import DecodeError, ShardError
+from shards.names import MAX_KEY_LENGTH, is_sample_key
 
 if TYPE_CHECKING:
     import webdataset
@@ -47,8 +47,6 @@ MAX_PAIRS = 100_000
 """Most pairs of a sample."""
 _MAX_JSON_BYTES = 1 << 18
 _MAX_NPY_HEADER_BYTES = 1 << 10
-_MAX_KEY_LENGTH = 80  # with the longest extension it stays inside the 100 bytes of a ustar name
-_KEY = re.compile(rf"[a-z0-9_-]{{1,{_MAX_KEY_LENGTH}}}")
 _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_LEVEL = 4  # zlib level: 1 % larger than level 6 on smooth disparity at two thirds of the time
@@ -189,8 +187,8 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
 def _validate(sample: Sample) -> None:
     """Rules that hold for every stored sample, checked when it is written and when it is read."""
     key = sample.key
-    if not _KEY.fullmatch(key):
-        raise ShardError(f"sample {key[:100]!r}: a key is 1 to {_MAX_KEY_LENGTH} of a-z 0-9 _ -")
+    if not is_sample_key(key):
+        raise ShardError(f"sample {key[:100]!r}: a key is 1 to {MAX_KEY_LENGTH} of a-z 0-9 _ -")
     try:
         hw = jpeg_hw(sample.image)
     except DecodeError as error:

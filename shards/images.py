@@ -9,13 +9,16 @@ Usage:
 import io
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from shards.errors import DecodeError
+from shards.names import printable
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -25,6 +28,7 @@ __all__ = [
     "picture_box",
     "read_bytes_bounded",
     "read_picture",
+    "read_views",
     "scale_down",
 ]
 
@@ -33,17 +37,23 @@ MAX_FILE_BYTES = 128 * 1024**2
 MAX_PIXELS = 80_000_000
 """A larger picture is refused by its header; below the bound at which Pillow itself warns."""
 
+_MAX_FRAMES = 64
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-def read_bytes_bounded(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+def read_bytes_bounded(path: Path, max_bytes: int = MAX_FILE_BYTES, *, name: str | None = None) -> bytes:
     """The content of a plain file of bounded size.
+
+    Args:
+        path: The file.
+        max_bytes: Checked before anything is read.
+        name: What to call it in errors, which go into lists of rejects; its path where none is given.
 
     Raises:
         DecodeError: Missing, no plain file, empty, too large or unreadable.
     """
-    shown = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    shown = printable(str(path)) if name is None else name
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -57,7 +67,9 @@ def read_bytes_bounded(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         raise DecodeError(f"{shown}: {error.strerror or error}") from None
 
 
-def read_picture(source: bytes | Path, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_picture(
+    source: bytes | Path, *, name: str = "picture", max_pixels: int = MAX_PIXELS, draft_px: int | None = None
+) -> NDArray[np.uint8]:
     """Decode one picture to RGB, turned upright by its EXIF orientation.
 
     Palette, grey, 16-bit grey (scaled by 1/257), CMYK and transparency (over white, as a browser shows it) become
@@ -68,6 +80,7 @@ def read_picture(source: bytes | Path, *, name: str = "picture", max_pixels: int
         source: The encoded bytes, or a file.
         name: What to call it in errors; a path names itself.
         max_pixels: Bound on width x height, checked on the header.
+        draft_px: A JPEG may be decoded at a fraction of its size, which is much faster, but not below this side.
 
     Returns:
         uint8 (H, W, 3).
@@ -76,24 +89,85 @@ def read_picture(source: bytes | Path, *, name: str = "picture", max_pixels: int
         DecodeError: Not a picture of a known format, truncated, damaged, or over a bound.
     """
     if isinstance(source, Path):
-        name = str(source).encode("utf-8", "backslashreplace").decode("utf-8")
+        name = printable(str(source))
         source = read_bytes_bounded(source)
+    with _opened(source, name) as image:
+        if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
+            raise DecodeError(f"{name}: {image.format} with several frames")
+        return _upright(image, name, max_pixels, draft_px)
+
+
+def read_views(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> dict[int, NDArray[np.uint8]]:
+    """Decode the full-sized views of a file, at most two, by their frame number.
+
+    Two come from a multi-picture JPEG (MPO) of a stereo camera; previews, gain maps and other smaller frames are no
+    views. Every other file gives what `read_picture` gives, as frame 0. Frames that carry no EXIF orientation of
+    their own take the first one's, as the whole camera was turned.
+
+    Returns:
+        Frame number -> uint8 (H, W, 3).
+
+    Raises:
+        DecodeError: As `read_picture`, also where only the second view is damaged.
+    """
+    with _opened(data, name) as image:
+        frames = _view_frames(image, name) if image.format == "MPO" else []
+        if len(frames) < 2:
+            return {0: read_picture(data, name=name, max_pixels=max_pixels)}
+        image.seek(0)
+        turned = image.getexif().get(ExifTags.Base.Orientation)
+        views = {}
+        for frame in frames[:2]:
+            image.seek(frame)
+            if turned and ExifTags.Base.Orientation not in image.getexif():
+                image.getexif()[ExifTags.Base.Orientation] = turned
+            views[frame] = _upright(image, name, max_pixels)
+        return views
+
+
+def _view_frames(image: Image.Image, name: str) -> list[int]:
+    """Numbers of the largest frames of one size of an MPO; the second is tagged 'Undefined' by some cameras."""
+    count = getattr(image, "n_frames", 1)
+    if count > _MAX_FRAMES:
+        raise DecodeError(f"{name}: {count} frames, more than {_MAX_FRAMES}")
+    sizes: dict[int, tuple[int, int]] = {}
+    broken = None
+    for frame in range(count):
+        try:
+            image.seek(frame)
+            sizes[frame] = image.size
+        except Exception as error:  # as of any decoder; a broken preview does no harm
+            broken = f"{name}: frame {frame + 1} of {count}: {error}"
+    largest = max(sizes.values(), key=lambda size: size[0] * size[1], default=(0, 0))
+    views = [frame for frame, size in sizes.items() if size == largest]
+    if len(views) < 2 and broken is not None:
+        raise DecodeError(broken)
+    return views
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """An image of a known format, with any fault of its decoder told as a DecodeError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd EXIF and the like; what matters raises
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(source), formats=_FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise DecodeError(f"{name}: {image.width} x {image.height} pixels, more than {max_pixels}")
-                if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
-                    raise DecodeError(f"{name}: {image.format} with several frames")
-                image.load()
-                return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                yield image
         except DecodeError:
             raise
         except Exception as error:  # decoders of hostile bytes raise anything from struct.error to IndexError
             reason = "no picture of a known format" if isinstance(error, UnidentifiedImageError) else str(error)
             raise DecodeError(f"{name}: {reason or type(error).__name__}") from None
+
+
+def _upright(image: Image.Image, name: str, max_pixels: int, draft_px: int | None = None) -> NDArray[np.uint8]:
+    if image.width * image.height > max_pixels:
+        raise DecodeError(f"{name}: {image.width} x {image.height} pixels, more than {max_pixels}")
+    if draft_px is not None:
+        image.draft(None, (draft_px, draft_px))
+    image.load()
+    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

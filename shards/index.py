@@ -1,4 +1,4 @@
-r"""Where each sample lies: the index file, and the small tar parser that reads and rebuilds it.
+r"""Where each sample lies: the index file, and how it is read and rebuilt from the tars.
 
 The members of a sample are adjacent in its shard, so one range read gives all of it. The index is a header and fixed
 little-endian rows, memory-mapped: opening it costs nothing whatever its size. It can be rebuilt from the tars.
@@ -14,25 +14,31 @@ also serves where a host has unpacked the tars into folders.
     key, members = split_members(os.pread(fd, row.length, row.offset))
 """
 
+import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import ShardError
+from shards.names import is_sample_key, sample_key
+from shards.tar import BLOCK, HOW_TO_PACK, Readable, padded, read_entry
 
 __all__ = [
     "MAX_SAMPLE_BYTES",
     "ROW",
     "Row",
     "ShardIndex",
+    "TarSample",
+    "decode_index",
     "encode_index",
+    "iter_samples",
     "member_span",
     "members_digest",
     "scan_tar",
@@ -43,7 +49,7 @@ ROW = np.dtype([("shard", "<u4"), ("digest", "<u4"), ("offset", "<u8"), ("length
 MAX_SAMPLE_BYTES = 1 << 28
 """Most bytes of a sample in its tar, headers included."""
 _MAX_MEMBERS = 64
-_BLOCK = 512
+_SAME_EXTENSION = {"jpeg": "jpg"}
 _HEADER = struct.Struct("<8sIIQ8x")
 _MAGIC = b"DRINDEX\0"
 _VERSION = 1
@@ -88,16 +94,31 @@ class ShardIndex:
                 size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise ShardError(f"{path}: cannot read the index: {error.strerror}") from error
-        if len(header) < _HEADER.size or not header.startswith(_MAGIC):
-            raise ShardError(f"{path}: this is not an index of shards")
-        _, version, row_bytes, count = _HEADER.unpack(header)
-        if version != _VERSION or row_bytes != ROW.itemsize:
-            raise ShardError(f"{path}: index version {version}; this program reads version {_VERSION}")
-        if size != _HEADER.size + count * ROW.itemsize:
-            raise ShardError(f"{path}: {size} bytes, but {count} rows need {_HEADER.size + count * ROW.itemsize}")
+        count = _count_rows(header, size, str(path))
         if count == 0:
             return cls(np.zeros(0, ROW))
         return cls(np.memmap(path, dtype=ROW, mode="r", offset=_HEADER.size, shape=(count,)))
+
+
+def decode_index(data: bytes, where: str) -> NDArray[Any]:
+    """Rows of an index file that was read as a whole, a structured array (N,) of dtype `ROW`.
+
+    Raises:
+        ShardError: As `ShardIndex.open`; begins with `where`.
+    """
+    _count_rows(data[: _HEADER.size], len(data), where)
+    return np.frombuffer(data, dtype=ROW, offset=_HEADER.size)
+
+
+def _count_rows(header: bytes, size: int, where: str) -> int:
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+        raise ShardError(f"{where}: this is not an index of shards")
+    _, version, row_bytes, count = _HEADER.unpack(header)
+    if version != _VERSION or row_bytes != ROW.itemsize:
+        raise ShardError(f"{where}: index version {version}; this program reads version {_VERSION}")
+    if size != _HEADER.size + count * ROW.itemsize:
+        raise ShardError(f"{where}: {size} bytes, but {count} rows need {_HEADER.size + count * ROW.itemsize}")
+    return int(count)
 
 
 def encode_index(rows: NDArray[Any]) -> bytes:
@@ -107,7 +128,7 @@ def encode_index(rows: NDArray[Any]) -> bytes:
 
 def member_span(content_bytes: int) -> int:
     """Bytes that a member of this many bytes takes in a tar: a header block and whole content blocks."""
-    return _BLOCK + (content_bytes + _BLOCK - 1) // _BLOCK * _BLOCK
+    return BLOCK + padded(content_bytes)
 
 
 def members_digest(key: str, members: Mapping[str, bytes]) -> int:
@@ -128,19 +149,20 @@ def split_members(raw: bytes) -> tuple[str, dict[str, bytes]]:
     """
     key = ""
     members: dict[str, bytes] = {}
-    at = 0
-    while at < len(raw):
-        name, size = _parse_header(raw[at : at + _BLOCK], f"byte {at} of the sample")
-        found, extension = _split_name(name)
+    file = io.BytesIO(raw)
+    while (at := file.tell()) < len(raw):
+        entry = read_entry(file.read, f"byte {at} of the sample")
+        if entry is None or not entry.is_file:
+            raise ShardError("its byte range holds a folder or an end mark; only plain files are read")
+        found, extension = _split_name(entry.name)
         if members and found != key:
             raise ShardError(f"its byte range holds members of two samples, {key} and {found}")
         if extension in members or len(members) == _MAX_MEMBERS:
-            raise ShardError(f"member {name} comes twice" if extension in members else "it has too many members")
-        if at + member_span(size) > len(raw):
-            raise ShardError(f"member {name} says it has {size} bytes, which reaches beyond the sample")
+            raise ShardError(f"member {entry.name} comes twice" if extension in members else "it has too many members")
+        if file.tell() + padded(entry.size) > len(raw):
+            raise ShardError(f"member {entry.name} says it has {entry.size} bytes, which reaches beyond the sample")
         key = found
-        members[extension] = raw[at + _BLOCK : at + _BLOCK + size]
-        at += member_span(size)
+        members[extension] = file.read(padded(entry.size))[: entry.size]
     if not members:
         raise ShardError("its byte range is empty")
     return key, members
@@ -150,19 +172,22 @@ def scan_tar(path: Path, shard: int = 0) -> NDArray[Any]:
     """Walk a tar and build its index rows; memory stays bounded by one sample.
 
     Args:
-        path: A plain WebDataset tar (ustar; the members of a sample adjacent).
+        path: A WebDataset tar: ustar, GNU or pax; the members of a sample adjacent.
         shard: Number that the rows carry.
 
     Returns:
         Structured array (N,) of dtype `ROW`.
 
     Raises:
-        ShardError: The tar is truncated or damaged, holds anything but plain files (links, devices, sparse members,
-            folders), absolute or nested names, or a sample that is larger than `MAX_SAMPLE_BYTES` or comes twice.
+        ShardError: The tar is truncated or damaged, holds anything but plain files and folders (links, devices, sparse
+            members), absolute names or `..`, or a sample that is larger than `MAX_SAMPLE_BYTES` or comes twice.
     """
     try:
         with path.open("rb") as file:
-            rows = list(_sample_rows(file, shard))
+            rows = [
+                Row(shard, members_digest(found.key, found.members), found.offset, found.length)
+                for found in iter_samples(file)
+            ]
     except ShardError as error:
         raise ShardError(f"{path}: {error}") from error
     except OSError as error:
@@ -170,69 +195,71 @@ def scan_tar(path: Path, shard: int = 0) -> NDArray[Any]:
     return np.array(rows, dtype=ROW)
 
 
-def _sample_rows(file: BinaryIO, shard: int) -> Iterator[Row]:
+class TarSample(NamedTuple):
+    """One sample of a tar: its key, its members (extension to content) and the byte range that holds them."""
+
+    key: str
+    members: dict[str, bytes]
+    offset: int
+    length: int
+
+
+def iter_samples(file: Readable, limit_bytes: int = MAX_SAMPLE_BYTES) -> Iterator[TarSample]:
+    """Read a tar from its beginning, sample by sample; the rules are those of `scan_tar`.
+
+    Args:
+        file: Open for reading; it is never sought, so that a stream serves as well.
+        limit_bytes: Most bytes of a sample, headers included.
+
+    Raises:
+        ShardError: As `scan_tar`, without the file's name.
+    """
     seen: set[str] = set()
     key = ""
     members: dict[str, bytes] = {}
-    start = at = 0
+    start = end = at = 0
     while True:
-        block = file.read(_BLOCK)
-        ends = block == bytes(_BLOCK)  # tars end with two blocks of zeros
-        if ends and file.read(_BLOCK) != bytes(_BLOCK):
-            raise ShardError(f"the end mark at byte {at} is damaged; the tar is truncated")
-        name, size = ("", 0) if ends else _parse_header(block, f"byte {at}")
-        found, extension = ("", "") if ends else _split_name(name)
-        if found != key:
+        entry = read_entry(file.read, f"byte {at}")
+        found, extension = _split_name(entry.name) if entry is not None and entry.is_file else ("", "")
+        if found != key:  # a folder between two samples ends the first one, too
             if members:
-                yield Row(shard, members_digest(key, members), start, at - start)
+                yield TarSample(key, members, start, end - start)
             if found in seen:
-                raise ShardError(f"sample {found} comes twice, or its members are not adjacent")
-            seen.add(found)
+                raise ShardError(f"sample {found} comes twice, or its members are not adjacent; {HOW_TO_PACK}")
+            if found:
+                seen.add(found)
             key, members, start = found, {}, at
-        if ends:
+        if entry is None:
             return
-        span = member_span(size)
-        if at + span - start > MAX_SAMPLE_BYTES or len(members) == _MAX_MEMBERS:
-            raise ShardError(f"sample {key} has more than {MAX_SAMPLE_BYTES} bytes or {_MAX_MEMBERS} members")
+        at += entry.header_bytes
+        if not entry.is_file:
+            continue
+        end = at + padded(entry.size)
+        if end - start > limit_bytes or len(members) == _MAX_MEMBERS:
+            raise ShardError(f"sample {key} has more than {limit_bytes} bytes or {_MAX_MEMBERS} members")
         if extension in members:
-            raise ShardError(f"member {name} comes twice")
-        content = file.read(span - _BLOCK)
-        if len(content) != span - _BLOCK:
-            raise ShardError(f"it ends inside member {name}; the tar is truncated")
-        members[extension] = content[:size]
-        at += span
-
-
-def _parse_header(block: bytes, where: str) -> tuple[str, int]:
-    """Name and size from a ustar header of a plain file; anything else is refused."""
-    if len(block) != _BLOCK:
-        raise ShardError(f"it ends at {where}; the tar is truncated")
-    try:
-        stored_sum = _octal(block[148:156])
-        size = _octal(block[124:136])
-        name = block[:100].rstrip(b"\0").decode("ascii")
-    except ValueError as error:
-        raise ShardError(f"the tar header at {where} is damaged") from error
-    if stored_sum != sum(block) - sum(block[148:156]) + 8 * 0x20:
-        raise ShardError(f"the tar header at {where} is damaged (its checksum does not match)")
-    if block[156:157] not in (b"0", b"\0"):
-        raise ShardError(f"member {name!r} is of tar type {block[156:157]!r}; only plain files are read")
-    if block[257:262] != b"ustar" or (block[263:265] == b"00" and block[345:500].strip(b"\0")):
-        raise ShardError(f"member {name!r} is not a plain ustar member with a short name")
-    return name, size
-
-
-def _octal(text: bytes) -> int:
-    digits = text.strip(b" \0")
-    if not digits or digits.strip(b"01234567"):
-        raise ValueError("not an octal number")
-    return int(digits, 8)
+            raise ShardError(f"member {entry.name} comes twice")
+        content = file.read(end - at)
+        if len(content) != end - at:
+            raise ShardError(f"it ends inside member {entry.name}; the tar is truncated")
+        members[extension] = content[: entry.size]
+        at = end
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """Key and extension of a member name; the key ends at the first dot, as in webdataset."""
-    key, dot, extension = name.partition(".")
-    plain = key and dot and extension and ".." not in name and name.isprintable()
-    if not plain or "/" in name or "\\" in name:
-        raise ShardError(f"member name {name!r} is not of the form KEY.EXTENSION")
-    return key, extension
+    """Key and extension of a member name, as webdataset splits it: the key ends at the first dot of the file's name.
+
+    A key that is not of our plain characters (capitals, a folder) is named by `sample_key`, the same wherever it is
+    read. Names are never used as paths.
+    """
+    while name.startswith("./"):
+        name = name[2:]
+    folder, slash, file_name = name.rpartition("/")
+    key, dot, extension = file_name.partition(".")
+    plain = key and dot and extension and ".." not in name and "//" not in name and name.isprintable()
+    if not plain or name.startswith("/") or "\\" in name:
+        hint = f" (macOS adds such files; {HOW_TO_PACK})" if file_name.startswith("._") else ""
+        raise ShardError(f"member name {name[:200]!r} is not of the form KEY.EXTENSION{hint}")
+    whole = folder + slash + key
+    extension = extension.lower()  # as webdataset does
+    return (whole if is_sample_key(whole) else sample_key(whole)), _SAME_EXTENSION.get(extension, extension)

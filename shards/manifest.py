@@ -19,6 +19,7 @@ from shards.storage import exists, join, publish_bytes, read_bytes, shown
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_NAME",
+    "PLAIN_NAME",
     "IndexEntry",
     "Manifest",
     "ShardEntry",
@@ -31,7 +32,8 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 _MAX_MANIFEST_BYTES = 1 << 26
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""What a file of a dataset may be called."""
 
 SplitName = Literal["train", "val"]
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
@@ -88,7 +90,7 @@ class Manifest(_Entry):
         splits = self.splits.values()
         names = [shard.name for split in splits for shard in split.shards] + [split.index.name for split in splits]
         for name in names:
-            if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST_NAME:
+            if not PLAIN_NAME.fullmatch(name) or name == MANIFEST_NAME:
                 raise ValueError(f"{name[:200]!r} is not a plain file name")
         if len(set(names)) != len(names):
             raise ValueError("two of its files have the same name")

@@ -7,7 +7,11 @@ import hashlib
 import re
 from pathlib import PurePath
 
-__all__ = ["printable", "sample_key"]
+__all__ = ["MAX_KEY_LENGTH", "is_sample_key", "printable", "sample_key"]
+
+MAX_KEY_LENGTH = 80
+"""Of a sample's key: with the longest extension it stays inside the 100 bytes of a ustar name."""
+_KEY = re.compile(rf"[a-z0-9_-]{{1,{MAX_KEY_LENGTH}}}")
 
 
 def printable(name: str) -> str:
@@ -21,3 +25,8 @@ def sample_key(name: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", str(PurePath(name).with_suffix("")).lower()).strip("-")[:48].strip("-")
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     return f"{slug}-{digest}" if slug else digest
+
+
+def is_sample_key(text: str) -> bool:
+    """Whether this may be the key of a sample: 1 to `MAX_KEY_LENGTH` of a-z 0-9 _ -."""
+    return _KEY.fullmatch(text) is not None

@@ -3,7 +3,8 @@
 Values are *inverse depths* (larger = nearer); relation +1 says that A is farther, -1 that A is nearer, 0 that both
 are equally far within the tolerance. The paper's Eq. 1 compares ratios, which means something only where the zero of
 the values is known (truth, depth sensors). Disparities of web pictures have an unknown offset; there the tolerance is
-a share of the range of the picture. The same functions make the stored pairs and those drawn while training.
+a share of the range of the picture. The same functions make the stored pairs and those drawn while training. Other
+ways to draw: `shards.pair_sampler`.
 
     pairs = sample_random_pairs(inverse_depth, known, 3000, CounterRng("pairs", seed, name), Tolerance("range", 0.02))
 """
@@ -14,9 +15,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shards.places import Places
 from shards.randomness import CounterRng
 
-__all__ = ["Tolerance", "relations", "robust_range", "sample_random_pairs"]
+__all__ = [
+    "Tolerance",
+    "check_shapes",
+    "equal_share",
+    "label_pairs",
+    "relations",
+    "robust_range",
+    "sample_random_pairs",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,42 @@ def relations(
     return a_farther.astype(np.int8) - b_farther.astype(np.int8)
 
 
+def label_pairs(
+    values: NDArray[Any],
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    tolerance: Tolerance,
+    *,
+    value_range: float | None = None,
+) -> NDArray[np.int16]:
+    """Give pairs of pixels their relation.
+
+    Args:
+        values: (H, W) inverse depth.
+        a: int64 (N,) flat indices.
+        b: int64 (N,) flat indices.
+        tolerance: What counts as equal.
+        value_range: See `relations`.
+
+    Returns:
+        int16 (N, 5): y_a, x_a, y_b, x_b, relation.
+    """
+    flat, width = values.reshape(-1), values.shape[1]
+    relation = relations(flat[a], flat[b], tolerance, value_range=value_range)
+    return np.stack([a // width, a % width, b // width, b % width, relation], axis=1).astype(np.int16)
+
+
+def equal_share(pairs: NDArray[np.int16]) -> float:
+    """Share of the (N, 5) pairs whose relation is equal; 0 where there is none."""
+    return float((pairs[:, 4] == 0).mean()) if len(pairs) else 0.0
+
+
+def check_shapes(values: NDArray[Any], known: NDArray[np.bool_]) -> None:
+    """Raise ValueError unless both are (H, W), equal, with sides that an int16 holds."""
+    if values.ndim != 2 or values.shape != known.shape or max(values.shape) > np.iinfo(np.int16).max:
+        raise ValueError(f"values and known must be (H, W) up to 32767, not {values.shape} and {known.shape}")
+
+
 def sample_random_pairs(
     values: NDArray[Any],
     known: NDArray[np.bool_],
@@ -88,9 +134,10 @@ def sample_random_pairs(
     rng: CounterRng,
     tolerance: Tolerance,
     *,
+    confidence: NDArray[np.uint8] | None = None,
     value_range: float | None = None,
 ) -> NDArray[np.int16]:
-    """Draw pairs of two distinct known pixels, uniformly and independently of each other.
+    """Draw pairs of two distinct known pixels, independently of each other.
 
     Args:
         values: (H, W) inverse depth, sides up to 32767.
@@ -98,24 +145,18 @@ def sample_random_pairs(
         num_pairs: How many.
         rng: Source of the draws.
         tolerance: What counts as equal.
+        confidence: uint8 (H, W), 255 = certain: pixels are drawn in proportion to it, by default all alike.
         value_range: Range for the tolerance kind `range`; by default the `robust_range` of these values. Give the
             one of the whole picture to label a crop as the picture would be.
 
     Returns:
         int16 (num_pairs, 5): y_a, x_a, y_b, x_b, relation; (0, 5) where fewer than two pixels are known.
     """
-    if values.ndim != 2 or values.shape != known.shape or max(values.shape) > np.iinfo(np.int16).max:
-        raise ValueError(f"values and known must be (H, W) up to 32767, not {values.shape} and {known.shape}")
-    places = np.flatnonzero(known)
-    if places.size < 2:
+    check_shapes(values, known)
+    places = Places(known, confidence)
+    if len(places.flat) < 2:
         return np.zeros((0, 5), dtype=np.int16)
-    index_a = rng.integers(num_pairs, places.size)
-    index_b = rng.integers(num_pairs, places.size - 1)
-    index_b += index_b >= index_a  # any other pixel, each equally likely
-    a, b = places[index_a], places[index_b]
     if value_range is None and tolerance.kind == "range":
         value_range = robust_range(values, known)
-    flat = values.reshape(-1)
-    relation = relations(flat[a], flat[b], tolerance, value_range=value_range)
-    width = values.shape[1]
-    return np.stack([a // width, a % width, b // width, b % width, relation], axis=1).astype(np.int16)
+    a, b = places.two(num_pairs, rng)
+    return label_pairs(values, a, b, tolerance, value_range=value_range)

@@ -8,43 +8,37 @@ Usage:
     prepared = prepare(item, config)          # prepared.sample, or prepared.reason
 """
 
-import signal
 from functools import lru_cache
 
 import cv2
 
 from shards.config import PackConfig
 from shards.errors import DecodeError
+from shards.labelled import label_picture
+from shards.one_thread import one_opencv_thread
 from shards.prepared import Prepared
 from shards.sources import Item, LabelledPicture, Source, open_source
 from shards.sources.config import SourceConfig
 from shards.stereo import label_stereo
 
-__all__ = ["begin_worker", "prepare"]
+__all__ = ["opened_source", "prepare"]
 
 
 def prepare(item: Item, config: PackConfig) -> Prepared:
     """Decode, judge and label one item."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the processes share the cores, and the flow shall not depend on their number
     try:
-        loaded = _source(config.source).load(item)
-        if isinstance(loaded, LabelledPicture):
-            raise NotImplementedError
-        return label_stereo(item, loaded, config)
+        loaded = opened_source(config.source).load(item)
+        with one_opencv_thread():
+            if isinstance(loaded, LabelledPicture):
+                return label_picture(item, loaded, config)
+            return label_stereo(item, loaded, config)
     except DecodeError as error:
-        return Prepared(item, reason="unreadable", figures={"error": str(error)})
+        return Prepared(item, reason=error.reason, figures={"error": str(error)})
     except cv2.error as error:
         return Prepared(item, reason="unmatchable", figures={"error": str(error.err)})
-    finally:
-        cv2.setNumThreads(threads)
-
-
-def begin_worker() -> None:
-    """Prepare a process of a pool: Ctrl-C reaches the whole group, but the packing process decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @lru_cache(maxsize=4)
-def _source(config: SourceConfig) -> Source:
+def opened_source(config: SourceConfig) -> Source:
+    """The adapter for a source's settings, opened once a process: what it listed and read stays."""
     return open_source(config)

@@ -1,94 +1,132 @@
-"""A contact sheet: accepted pictures beside their disparity, for a look before hours of training.
+"""The review page: a folder that a browser opens from the disk, for a person's eye on every pair.
 
-A fixed choice of the samples (the smallest hashes of their keys), so that the sheet shows an unbiased sample of the set
-and is the same whenever the set is packed. Red is near, blue is far, black is unknown.
+It needs no network and no server: `index.html`, its style and scripts, `data.js` (the verdicts and figures) and a strip
+for each pair under `images/`. Names and figures reach the page as text only. What a person decides there is downloaded
+as a decisions file (`shards.decisions`), an input of the next packing.
 
 Usage:
 
-    sheet = ContactSheet(); sheet.offer(sample); jpeg = sheet.render()
+    summary = write_review(Path("review-web"), "web", fingerprint, read_previews(url), QualityConfig().model_dump())
 """
 
-import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from shards.doubt import doubt_of
+from shards.errors import RunError
+from shards.names import printable
+from shards.review_entries import Entry, flat_figures
 
-from shards.format import Sample, decode_jpeg
-from shards.images import scale_down
-from shards.randomness import digest_key
+__all__ = ["ReviewSummary", "write_review"]
 
-__all__ = ["ContactSheet", "turbo"]
-
-_THUMB_PX = 200
-_CAPTION_PX = 30
-_COLUMNS = 4
-
-
-def turbo(disparity: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Colour uint16 (H, W) disparity codes: P2..P98 from blue (far) to red (near), unknown black; uint8 (H, W, 3)."""
-    known = disparity > 0
-    low, high = np.percentile(disparity[known], (2, 98)) if known.any() else (0.0, 1.0)
-    level = np.clip((disparity.astype(np.float64) - low) / max(float(high - low), 1.0), 0, 1)
-    colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    return np.where(known[..., None], colours, 0).astype(np.uint8)
+_SCRIPTS_AND_STYLE = ("style.css", "decisions.js", "selection.js", "tile.js", "app.js")
+_PAGE = "index.html"
+_DATA = "data.js"
+_MARK = b"/* DepthRank review page */"
+_IMAGE = re.compile(r"\d{6,}\.jpg")
 
 
-class ContactSheet:
-    """Keeps thumbnails of at most `limit` of the samples it is offered."""
+@dataclass
+class ReviewSummary:
+    """What a page shows.
 
-    def __init__(self, limit: int = 60) -> None:
-        self._limit = limit
-        self._tiles: dict[bytes, tuple[str, list[str], Image.Image]] = {}
+    Args:
+        page: The file to open.
+        accepted: Pairs that are in the dataset.
+        rejected: Pairs that are not, by reason.
+        without_picture: Pairs that have no strip.
+    """
 
-    def offer(self, sample: Sample) -> None:
-        """Take a sample into the draw."""
-        rank = digest_key("contact sheet", sample.key)
-        if len(self._tiles) >= self._limit and rank > max(self._tiles):
-            return
-        self._tiles[rank] = (sample.key, _caption(sample), _tile(sample))
-        if len(self._tiles) > self._limit:
-            del self._tiles[max(self._tiles)]
-
-    def render(self) -> bytes:
-        """The sheet as JPEG, tiles in the order of their keys."""
-        tiles = sorted(self._tiles.values(), key=lambda tile: tile[0])
-        width, height = 2 * _THUMB_PX + 8, _THUMB_PX + _CAPTION_PX
-        rows = -(-len(tiles) // _COLUMNS)
-        sheet = Image.new("RGB", (_COLUMNS * width, max(rows, 1) * height), "white")
-        draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-        for place, (_, caption, picture) in enumerate(tiles):
-            x, y = place % _COLUMNS * width, place // _COLUMNS * height
-            for line, text in enumerate(caption):
-                draw.text((x + 2, y + 13 * line), text, fill="black", font=font)
-            sheet.paste(picture, (x, y + _CAPTION_PX))
-        buffer = io.BytesIO()
-        sheet.save(buffer, "JPEG", quality=85)
-        return buffer.getvalue()
+    page: Path
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    without_picture: int = 0
 
 
-def _caption(sample: Sample) -> list[str]:
-    name = str(sample.meta.get("name", sample.key))
-    figures = sample.meta.get("figures", {})
-    known = float((sample.disparity > 0).mean()) if sample.disparity is not None else 0.0
-    parts = [f"eyes {sample.meta.get('eyes', '?')}", f"known {known:.0%}"]
-    if "eyes_z" in figures:
-        parts[0] += f" ({figures['eyes_z']:+.1f})"
-    if "disparity_p2_px" in figures:
-        parts.append(f"{figures['disparity_p2_px']:.1f}..{figures['disparity_p98_px']:.1f} px")
-    if "vertical_share" in figures:
-        parts.append(f"vertical {figures['vertical_share']:.1%}")
-    return [name if len(name) <= 56 else "…" + name[-55:], ", ".join(parts)]
+def write_review(
+    out: Path, title: str, fingerprint: str, entries: Iterable[Entry], thresholds: Mapping[str, Any]
+) -> ReviewSummary:
+    """Write the page of a dataset.
+
+    Args:
+        out: Folder; made where it is missing. A review page in it is replaced, anything else is refused.
+        title: What the page calls the dataset.
+        fingerprint: Of the dataset; the browser keeps undelivered decisions under it.
+        entries: Pairs in their order.
+        thresholds: `QualityConfig` as a mapping, for the doubt (`shards.doubt`).
+
+    Raises:
+        RunError: The folder holds something else or cannot be written.
+        ShardError: From the entries, where the dataset is damaged.
+    """
+    summary = ReviewSummary(out / _PAGE)
+    images = out / "images"
+    try:
+        _refuse_other_content(out)
+        out.mkdir(parents=True, exist_ok=True)
+        summary.page.unlink(missing_ok=True)  # it comes last: what is half written shall not look finished
+        source = files("shards") / "review_page"
+        for name in _SCRIPTS_AND_STYLE:
+            (out / name).write_bytes((source / name).read_bytes())
+        images.mkdir(exist_ok=True)
+        records = []
+        for number, entry in enumerate(entries):
+            records.append(_record(entry, number, thresholds))
+            if entry.reason is None:
+                summary.accepted += 1
+            else:
+                summary.rejected[entry.reason] += 1
+            if entry.strip is None:
+                summary.without_picture += 1
+            else:
+                (images / _image_name(number)).write_bytes(entry.strip)
+        for image in images.iterdir():  # those of a former page that had more
+            if _IMAGE.fullmatch(image.name) and int(image.stem) >= len(records):
+                image.unlink()
+        (out / _DATA).write_text(_data_script(title, fingerprint, records), encoding="ascii")
+        summary.page.write_bytes((source / _PAGE).read_bytes())
+    except OSError as error:
+        raise RunError(f"{error.filename or out}: cannot write the review page: {error.strerror or error}") from error
+    return summary
 
 
-def _tile(sample: Sample) -> Image.Image:
-    picture = decode_jpeg(sample.image)
-    tile = Image.new("RGB", (2 * _THUMB_PX, _THUMB_PX), "white")
-    thumb = scale_down(picture, _THUMB_PX)
-    tile.paste(Image.fromarray(thumb), (0, 0))
-    if sample.disparity is not None:
-        size = (thumb.shape[1], thumb.shape[0])
-        coloured = Image.fromarray(turbo(sample.disparity)).resize(size, Image.Resampling.NEAREST)
-        tile.paste(coloured, (thumb.shape[1] + 2, 0))
-    return tile
+def _refuse_other_content(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: a file is in the way; name another folder with --out")
+    style = out / _SCRIPTS_AND_STYLE[0]  # the first that is written
+    if out.is_dir() and any(out.iterdir()) and not (style.is_file() and style.read_bytes().startswith(_MARK)):
+        raise RunError(f"{out}: holds something that is no review page; name another folder with --out")
+
+
+def _image_name(number: int) -> str:
+    return f"{number:06d}.jpg"
+
+
+def _record(entry: Entry, number: int, thresholds: Mapping[str, Any]) -> dict[str, Any]:
+    doubt = doubt_of(entry.reason, entry.figures, thresholds)
+    record: dict[str, Any] = {
+        "name": entry.name,
+        "split": entry.split,
+        "reason": entry.reason,
+        "eyes": entry.eyes,
+        "doubt": round(doubt.score, 4),
+        "why": doubt.why,
+        "figures": flat_figures(entry.figures),
+    }
+    if entry.strip is not None:
+        record |= {"image": f"images/{_image_name(number)}", "strip_hw": list(entry.strip_hw)}
+    return record
+
+
+def _data_script(title: str, fingerprint: str, records: list[dict[str, Any]]) -> str:
+    """The records as a script, because a page on the disk may not fetch; `<` is escaped, non-ASCII too."""
+    head = {"title": printable(title), "dataset": fingerprint}
+    lines = ",\n".join(json.dumps(record, ensure_ascii=True, allow_nan=False) for record in records)
+    text = f'{json.dumps(head, ensure_ascii=True)[:-1]}, "pairs": [\n{lines}\n]}}'
+    return f"globalThis.depthrankReview = {text.replace('<', chr(92) + 'u003c')};\n"

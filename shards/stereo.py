@@ -1,110 +1,198 @@
 """A decoded stereo pair to a sample: crop, match, judge, decide the eyes, label.
 
-judged = label_stereo(item, pair, config)       # judged.sample, or judged.reason
+Reasons for which there is none: `size_mismatch`, `too_small`, `identical`, `dropped_by_hand`, those of
+`shards.quality`, and `eyes_undecided`.
+
+    judged = label_stereo(item, pair, config)       # judged.sample, or judged.reason
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.align import Alignment, unwarp_map
 from shards.config import PackConfig
+from shards.decisions import Decision, Decisions, read_decisions
 from shards.disparity import encode_disparity, resize_nearest
+from shards.errors import DecodeError
 from shards.eyes import weigh
 from shards.format import Sample
-from shards.images import encode_jpeg, picture_box, scale_down
+from shards.frames import common_box
+from shards.halves import equalise
+from shards.images import encode_jpeg, scale_down
 from shards.match import Match, match
 from shards.names import printable, sample_key
-from shards.pairs import Tolerance, sample_random_pairs
+from shards.pair_sampler import sample_pairs
+from shards.pairs import Tolerance
 from shards.prepared import Prepared
+from shards.preview import preview_strip
 from shards.quality import is_same_picture, verdict
 from shards.randomness import CounterRng
+from shards.sky import find_sky
 from shards.sources import Item, StereoPair
 from shards.sources.config import StereoSourceConfig
 
 __all__ = ["label_stereo"]
 
-_FRAME_MARGIN_PX = 2  # JPEG smears the edge of a black frame into the picture
 Box = tuple[int, int, int, int]
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class _Eye:
+    """One eye's picture as it may be stored: cropped, and where it comes from."""
+
+    picture: Picture
+    crop_yxhw: Box
+    jpeg: bytes | None
+    sky: NDArray[np.bool_] | None
 
 
 def label_stereo(item: Item, pair: StereoPair, config: PackConfig) -> Prepared:
     """The sample of a stereo pair, or why there is none."""
-    left, right = pair.left, pair.right
-    sizes = {"left_hw": list(left.shape[:2]), "right_hw": list(right.shape[:2])}
-    if left.shape != right.shape:
-        return Prepared(item, reason="size_mismatch", figures=sizes)
     wild = config.source if isinstance(config.source, StereoSourceConfig) else None
-    box = _common_box(left, right) if wild else (0, 0, *left.shape[:2])
-    if wild and min(box[2:]) < wild.min_side_px:
-        return Prepared(item, reason="too_small", figures=sizes | {"crop_yxhw": list(box)})
-    y, x, height, width = box
-    left, right = left[y : y + height, x : x + width], right[y : y + height, x : x + width]
-    if is_same_picture(left, right):
-        return Prepared(item, reason="identical", figures=sizes)
+    figures: dict[str, Any] = {"left_hw": list(pair.left.shape[:2]), "right_hw": list(pair.right.shape[:2])}
+    eyes_given = _crop(item, pair, trim_frames=wild is not None)
+    if eyes_given is None:
+        return Prepared(item, reason="size_mismatch", figures=figures)
+    first, second = eyes_given
+    height, width = first.picture.shape[:2]
+    if wild and min(height, width) < wild.min_side_px:
+        return Prepared(item, reason="too_small", figures=figures | {"crop_yxhw": list(first.crop_yxhw)})
+    decision = _decision(item, config)
+    if decision.keep is False:
+        strip = preview_strip(first.picture, second.picture, None)
+        return Prepared(item, reason="dropped_by_hand", figures=figures, preview=strip)
+    if is_same_picture(first.picture, second.picture):
+        return Prepared(item, reason="identical", figures=figures)
 
-    eyes: str = wild.eyes if wild else "as_given"
-    if eyes == "swapped":
-        left, right = right, left
-    matched = match(left, right, config.shards.match)
+    matched = match(first.picture, second.picture, config.shards.match)
     reason, figures = verdict(matched, config.shards.quality)
-    if reason is None and eyes == "auto":
+    eyes: str = decision.eyes or (wild.eyes if wild else "as_given")
+    if eyes == "auto":
         seen = weigh(matched)
         eyes, figures = seen.eyes, figures | seen.figures()
-        if eyes == "undecided":
-            reason = "eyes_undecided"
-        elif eyes == "swapped":
-            left, right = right, left
-            matched = match(left, right, config.shards.match)
-            reason, again = verdict(matched, config.shards.quality)
-            figures |= again
+    if decision.keep:
+        reason = None
+    if reason is None and eyes == "undecided":
+        reason = "eyes_undecided"
+    swapped = eyes == "swapped"
+    left, right = (second, first) if swapped else (first, second)
+    disparity_px, certainty = _labels(matched, swapped, config)
+    preview = preview_strip(left.picture, right.picture, disparity_px)
+    if reason is None and np.count_nonzero(np.isfinite(disparity_px)) < 2:
+        reason = "nothing_known"
     if reason is not None:
-        return Prepared(item, reason=reason, figures=figures)
-    jpeg = pair.right_jpeg if eyes == "swapped" else pair.left_jpeg
-    whole = box == (0, 0, *pair.left.shape[:2])
-    sample = _label(item, pair, left, jpeg if whole else None, matched, config)
-    sample.meta.update(eyes=eyes, crop_yxhw=list(box), figures=figures)
-    return Prepared(item, sample=sample, figures=figures)
+        return Prepared(item, reason=reason, figures=figures, preview=preview)
+    sample = _sample(item, pair, left, disparity_px, certainty, config)
+    sample.meta.update(eyes=eyes, figures=figures | sample.meta["figures"])
+    return Prepared(item, sample=sample, figures=sample.meta["figures"], preview=preview)
 
 
-def _label(
-    item: Item, pair: StereoPair, left: NDArray[np.uint8], jpeg: bytes | None, matched: Match, config: PackConfig
+def _crop(item: Item, pair: StereoPair, *, trim_frames: bool) -> tuple[_Eye, _Eye] | None:
+    """Both eyes at one size and without the frame around them; None where they are no pair of pictures."""
+    if not trim_frames and pair.left.shape == pair.right.shape:
+        box = 0, 0, *pair.left.shape[:2]
+        return _Eye(pair.left, box, pair.left_jpeg, None), _Eye(pair.right, box, pair.right_jpeg, None)
+    halves = equalise(pair.left, pair.right)
+    if halves is None:
+        return None
+    y, x, height, width = common_box(halves.left, halves.right)
+
+    def eye(picture: Picture, outer: Box, whole: Picture, jpeg: bytes | None, sky: Any, scale: float) -> _Eye:
+        inner = tuple(round(value / scale) for value in (y, x, height, width))
+        crop = outer[0] + inner[0], outer[1] + inner[1], inner[2], inner[3]
+        untouched = crop == (0, 0, *whole.shape[:2]) and scale == 1
+        cut = np.ascontiguousarray(picture[y : y + height, x : x + width])
+        if sky is not None:
+            if sky.shape != whole.shape[:2]:
+                raise DecodeError(f"{printable(item.name)}: its mask of the sky is {sky.shape}, not {whole.shape[:2]}")
+            rows, columns = slice(crop[0], crop[0] + crop[2]), slice(crop[1], crop[1] + crop[3])
+            sky = sky[rows, columns]
+        return _Eye(cut, crop, jpeg if untouched else None, sky)
+
+    return (
+        eye(halves.left, halves.left_box, pair.left, pair.left_jpeg, pair.left_sky, 1.0),
+        eye(halves.right, halves.right_box, pair.right, pair.right_jpeg, pair.right_sky, halves.right_scale),
+    )
+
+
+def _labels(matched: Match, swapped: bool, config: PackConfig) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Disparity, NaN where unknown, and confidence on the pixels of the true left eye, at the matched size.
+
+    Where the eyes were swapped that is the partner, which was warped to be matched: its map is warped back.
+    """
+    side, alignment = (matched.right, matched.alignment) if swapped else (matched.left, Alignment())
+    certainty = side.confidence(config.shards.match.consistency_px)
+    if alignment == Alignment():
+        return side.disparity_px, certainty
+    return unwarp_map(side.disparity_px, alignment), unwarp_map(certainty, alignment)
+
+
+def _sample(
+    item: Item,
+    pair: StereoPair,
+    left: _Eye,
+    disparity_px: NDArray[np.float32],
+    certainty: NDArray[np.uint8],
+    config: PackConfig,
 ) -> Sample:
     """The sample of a pair that is kept; `left` is the true left eye."""
     settings = config.shards
-    picture = scale_down(left, settings.long_side_px)
-    if jpeg is None or picture is not left:
+    picture = scale_down(left.picture, settings.long_side_px)
+    jpeg = left.jpeg
+    if jpeg is None or picture is not left.picture:
         jpeg = encode_jpeg(picture, settings.jpeg_quality)
-    size_hw = picture.shape[:2]
-    codes, coding = encode_disparity(matched.disparity_px, matched.known)
-    codes = resize_nearest(codes, *size_hw)
+    size_hw = picture.shape[0], picture.shape[1]
+    known = np.isfinite(disparity_px)
+    codes, coding = encode_disparity(disparity_px, known)
+    codes, certainty = resize_nearest(codes, *size_hw), resize_nearest(certainty, *size_hw)
+    sky = _sky(picture, left.sky, resize_nearest(disparity_px, *size_hw), settings.sky)
+    codes[sky], certainty[sky] = 1, 255  # the smallest known value
+    certainty[codes == 0] = 0
     name = printable(item.name)
     tolerance = Tolerance("range", settings.tolerance)
-    pairs = sample_random_pairs(
-        codes, codes > 0, settings.pairs.num_pairs, CounterRng("pairs", settings.pairs.seed, name), tolerance
-    )
+    rng = CounterRng("pairs", settings.pairs.seed, name)
+    drawn = sample_pairs(picture, codes, codes > 0, settings.pairs, rng, tolerance, confidence=certainty)
+    sampler = settings.pairs.model_dump(mode="json")
+    matcher = settings.match.model_dump(mode="json", exclude={"raft_weights"})
     meta: dict[str, Any] = {
         "source": config.source.kind,
         "name": name,
         "size_hw": list(size_hw),
+        "crop_yxhw": list(left.crop_yxhw),
         "coding": coding | {"unit": "px of figures.matched_hw"},
-        "matcher": {"name": "dis", **settings.match.model_dump(mode="json")},
-        "sampler": {"name": "random", **settings.pairs.model_dump(mode="json")},
+        "matcher": {"name": matcher.pop("method"), **matcher},
+        "sampler": {"name": sampler.pop("sampler"), **sampler},
         "tolerance": {"kind": tolerance.kind, "value": tolerance.value},
+        "figures": drawn.figures() | {"sky_share": round(float(sky.mean()), 4)},
         **({"about": pair.meta} if pair.meta else {}),
     }
-    return Sample(key=sample_key(item.name), image=jpeg, meta=meta, disparity=codes, pairs=pairs)
+    confidence = certainty if settings.confidence else None
+    return Sample(sample_key(item.name), jpeg, meta, disparity=codes, confidence=confidence, pairs=drawn.pairs)
 
 
-def _common_box(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Box:
-    """What lies inside the black frames of both: y, x, height, width; one box for both keeps rows and shift."""
-    boxes = [picture_box(picture) for picture in (left, right)]
-    span = []
-    for axis in (0, 1):
-        side = left.shape[axis]
-        start = max(box[axis] for box in boxes)
-        stop = min(box[axis] + box[axis + 2] for box in boxes)
-        start = start + _FRAME_MARGIN_PX if start > 0 else start
-        stop = stop - _FRAME_MARGIN_PX if stop < side else stop
-        span.append((start, max(stop - start, 0)))
-    return span[0][0], span[1][0], span[0][1], span[1][1]
+def _sky(
+    picture: Picture, given: NDArray[np.bool_] | None, disparity_px: NDArray[np.float32], mode: str
+) -> NDArray[np.bool_]:
+    """Sky of the stored picture: the source's mask, else what is surely sky."""
+    if mode == "off":
+        return np.zeros(disparity_px.shape, dtype=bool)
+    if given is not None:
+        return np.asarray(resize_nearest(given, *disparity_px.shape))
+    if mode == "masks":
+        return np.zeros(disparity_px.shape, dtype=bool)
+    return find_sky(picture, disparity_px)
+
+
+def _decision(item: Item, config: PackConfig) -> Decision:
+    url = config.shards.decisions
+    return Decision(name=item.name) if url is None else _decisions(url).of(item.name)
+
+
+@lru_cache(maxsize=1)
+def _decisions(url: str) -> Decisions:
+    return read_decisions(url)

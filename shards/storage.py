@@ -21,6 +21,7 @@ from shards.errors import ShardError
 
 __all__ = [
     "exists",
+    "find_files",
     "fsync_folder",
     "join",
     "list_names",
@@ -29,6 +30,7 @@ __all__ = [
     "open_read",
     "publish_bytes",
     "publish_file",
+    "read_at",
     "read_bytes",
     "remove",
     "shown",
@@ -96,6 +98,24 @@ def read_bytes(url: str, limit_bytes: int) -> bytes:
         data: bytes = _try("read", url, file.read, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise ShardError(f"{shown(url)}: larger than {limit_bytes} bytes, which is the most such a file may have")
+    return data
+
+
+def read_at(file: Any, url: str, offset: int, length: int) -> bytes:
+    """The bytes of a range of an open file; fewer where the file ends.
+
+    Args:
+        file: From `open_read`.
+        url: Of the file, for messages.
+        offset: Where the range begins; the file is not sought where it stands there.
+        length: Bytes, bounded by the caller.
+
+    Raises:
+        ShardError: It cannot be read.
+    """
+    if file.tell() != offset:
+        _try("read", url, file.seek, offset)
+    data: bytes = _try("read", url, file.read, length)
     return data
 
 
@@ -172,6 +192,18 @@ def list_names(url: str) -> list[str]:
             return []
         raise
     return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
+
+
+def find_files(url: str) -> list[str]:
+    """Names of all files below a folder at a remote URL, relative to it; empty where there is no such folder.
+
+    Raises:
+        ShardError: It cannot be listed.
+    """
+    fs, remote = _remote(url)
+    root = remote.rstrip("/") + "/"
+    found = _try("list", url, fs.find, remote)
+    return sorted(str(name)[len(root) :] for name in found if str(name).startswith(root))
 
 
 def remove(url: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.data.augment import View, propose_views, view_image, view_map, view_pairs
 from pipeline.data.config import DataConfig
+from shards.disparity import decode_values
 from shards.errors import DecodeError, ShardError
 from shards.format import Sample, decode_jpeg
 from shards.pairs import Tolerance, robust_range, sample_random_pairs
@@ -101,8 +102,7 @@ def _drawn_pairs(sample: Sample, codes: NDArray[np.uint16], num_pairs: int, rng:
     values: NDArray[Any] = codes
     value_range = None
     if tolerance.kind == "ratio":
-        scale, offset = _coding(sample)
-        values = codes * scale + offset
+        values = _inverse_depth(sample, codes)
     else:
         step = max(1, int((sample.disparity.size / _RANGE_PIXELS) ** 0.5))
         thinned = sample.disparity[::step, ::step]
@@ -120,11 +120,11 @@ def _tolerance(sample: Sample) -> Tolerance:
         raise ShardError(f"sample {sample.key}: its json has no tolerance of kind and value") from error
 
 
-def _coding(sample: Sample) -> tuple[float, float]:
-    """Scale and offset from stored codes to inverse depth; a ratio needs its true zero."""
+def _inverse_depth(sample: Sample, codes: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """What the codes of a view stand for; a ratio needs its true zero."""
     try:
-        return float(sample.meta["coding"]["scale"]), float(sample.meta["coding"]["offset"])
-    except (KeyError, TypeError, ValueError) as error:
+        return decode_values(codes, sample.meta["coding"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ShardError(
             f"sample {sample.key}: a tolerance by ratio needs the coding (scale, offset) in its json"
         ) from error

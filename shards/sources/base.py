@@ -8,12 +8,10 @@ Usage:
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-
-from shards.pairs import Tolerance
 
 __all__ = ["Item", "LabelledPicture", "ReportsLeftovers", "Source", "StereoPair"]
 
@@ -26,11 +24,13 @@ class Item:
         name: The left or only picture, relative to the source, with `/`; unique in the source.
         split: `train` or `val` where the source says so; None lets packing draw it from the name.
         partner: The other eye's file, where that is another file.
+        labels: Where the collection keeps its labels: files, or a list and the place in it.
     """
 
     name: str
     split: str | None = None
     partner: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass
@@ -42,6 +42,8 @@ class StereoPair:
         right: uint8 (H, W, 3) RGB, upright.
         left_jpeg: The bytes of `left` where they may be stored unchanged.
         right_jpeg: The bytes of `right` where they may be stored unchanged.
+        left_sky: bool (H, W), where `left` shows sky, as far as the source says.
+        right_sky: The same of `right`.
         meta: What the source knows of the pair (author, licence, camera); goes into the sample's JSON.
     """
 
@@ -49,6 +51,8 @@ class StereoPair:
     right: NDArray[np.uint8]
     left_jpeg: bytes | None = None
     right_jpeg: bytes | None = None
+    left_sky: NDArray[np.bool_] | None = None
+    right_sky: NDArray[np.bool_] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,9 +67,11 @@ class LabelledPicture:
             where the collection knows pairs only.
         coding: What the codes mean, from the function that made them.
         confidence: uint8 (H, W), 255 = certain, where the collection tells.
-        pairs: int16 (N, 5) `y_a, x_a, y_b, x_b, relation` in pixels of `image`, where the collection gives pairs;
-            else they are drawn from the codes.
-        tolerance: When two values of `codes` are equally far; None without codes.
+        pairs: int32 (N, 5) `y_a, x_a, y_b, x_b, relation` of zero-based pixels, where the collection gives pairs; else
+            they are drawn from the codes. Points may lie outside: they are left out and counted.
+        pairs_hw: Height and width of the picture that `pairs` count in, where that is not `image`.
+        tolerance_kind: What makes two values of `codes` equally far (`shards.pairs.Tolerance`): a `ratio` where their
+            zero is that of inverse depth, else a share of their `range`.
         meta: What the source knows of the picture (author, licence, camera); goes into the sample's JSON.
     """
 
@@ -74,8 +80,9 @@ class LabelledPicture:
     codes: NDArray[np.uint16] | None = None
     coding: dict[str, Any] | None = None
     confidence: NDArray[np.uint8] | None = None
-    pairs: NDArray[np.int16] | None = None
-    tolerance: Tolerance | None = None
+    pairs: NDArray[np.int32] | None = None
+    pairs_hw: tuple[int, int] | None = None
+    tolerance_kind: Literal["ratio", "range"] = "range"
     meta: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,20 +1,25 @@
-"""The files of a raw collection, wherever it lies.
+"""The files of a raw collection, wherever it lies: a folder, a zip or tar, a folder at any fsspec URL.
 
-files = open_files("pictures")
-for name in files.listing().names: data = files.read(name)
+Usage:
+
+    files = open_files("pictures")            # or "pictures.zip", "s3://bucket/pictures", "s3://bucket/pictures.tar"
+    for name in files.listing().names: data = files.read(name)
 """
 
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from shards.errors import SourceError
 from shards.images import MAX_FILE_BYTES, read_bytes_bounded
 from shards.names import printable
+from shards.storage import local_path, shown
 
-__all__ = ["Files", "Listing", "LocalFolder", "open_files"]
+__all__ = ["Files", "Listing", "LocalFolder", "collection_name", "open_files"]
+
+_UNPACK_FIRST = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".gz", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,49 @@ class Files(Protocol):
         """The content of one file of the listing.
 
         Raises:
-            DecodeError: It is missing, empty, larger than `max_bytes` or unreadable.
+            DecodeError: It is missing, empty, larger than `max_bytes` or damaged.
+            SourceError: The place where it lies stopped answering; nothing is known about the file.
         """
         ...
 
 
 def open_files(path: str) -> Files:
-    """The files of the collection at `path`."""
-    return LocalFolder(path)
+    """The files of the collection at `path`: by its name an archive, else a folder.
+
+    Raises:
+        SourceError: An archive of a kind in which no member can be read alone.
+    """
+    from shards.sources.archives import TarFiles, ZipFiles  # here, as they in turn are made of what stands above
+    from shards.sources.remote import RemoteFolder
+
+    local = local_path(path)
+    if local is not None and local.is_dir():
+        return LocalFolder(path)
+    ending = shown(path).lower()
+    if ending.endswith(".zip"):
+        return ZipFiles(path)
+    if ending.endswith(".tar"):
+        return TarFiles(path)
+    if ending.endswith(_UNPACK_FIRST):
+        raise SourceError(
+            f"source.path: {printable(shown(path))}: a member of such an archive cannot be read without unpacking all "
+            "before it; unpack it (of a .tar.gz, `gunzip` leaves a plain .tar, which will do), or pack it as .zip"
+        )
+    return LocalFolder(path) if local is not None else RemoteFolder(path)
+
+
+def collection_name(path: str) -> str:
+    """The last part of a path or URL, fit to be written down: without user, password and query."""
+    local = local_path(path)
+    name = local.name if local is not None else PurePosixPath(shown(path).partition("://")[2]).name
+    return printable(name)
 
 
 class LocalFolder:
     """A folder of this machine, searched recursively; what is hidden or links out of it is passed over."""
 
     def __init__(self, path: str) -> None:
-        self._root = Path(path).expanduser()
+        self._root = local_path(path) or Path(path)
 
     def listing(self) -> Listing:
         """All plain files below the folder; see `Files.listing`."""
@@ -67,12 +100,12 @@ class LocalFolder:
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """The content of one file; see `Files.read`."""
-        return read_bytes_bounded(self._root / name, max_bytes)
+        return read_bytes_bounded(self._root / name, max_bytes, name=printable(name))
 
     @cached_property
     def _listing(self) -> Listing:
         if not self._root.is_dir():
-            what = "is no folder" if self._root.exists() else "does not exist"
+            what = "is no folder; an archive ends in .zip or .tar" if self._root.exists() else "does not exist"
             raise SourceError(f"source.path: {printable(str(self._root))} {what}")
         files, passed_over = _walk(self._root)
         return Listing(tuple(sorted(files)), passed_over)

@@ -10,7 +10,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shards.errors import SourceError
 from shards.images import original_jpeg, read_picture
@@ -18,6 +21,7 @@ from shards.names import printable
 from shards.sources.base import Item, StereoPair
 from shards.sources.config import FolderSourceConfig
 from shards.sources.files import open_files
+from shards.storage import shown
 
 __all__ = ["FolderSource"]
 
@@ -26,6 +30,7 @@ __all__ = ["FolderSource"]
 class _Listing:
     items: list[Item]
     leftovers: dict[str, list[str]]
+    masks: frozenset[str]
 
 
 class FolderSource:
@@ -64,18 +69,32 @@ class FolderSource:
             right=read_picture(right, name=printable(item.partner)),
             left_jpeg=original_jpeg(left),
             right_jpeg=original_jpeg(right),
+            left_sky=self._sky(item.name),
+            right_sky=self._sky(item.partner),
         )
+
+    def _sky(self, name: str) -> NDArray[np.bool_] | None:
+        """The mask beside a picture, where there is one: white is sky."""
+        mask = self._mask_of(name)
+        if mask is None or mask not in self._listing.masks:
+            return None
+        return np.asarray(read_picture(self.files.read(mask), name=printable(mask))[..., 0] >= 128)
+
+    def _mask_of(self, name: str) -> str | None:
+        suffix = self.config.sky_suffix
+        return None if suffix is None else str(PurePosixPath(name).with_suffix("")) + suffix + ".png"
 
     @cached_property
     def _listing(self) -> _Listing:
         listing = self.files.listing()
         files, leftovers = set(listing.names), dict(listing.passed_over)
         pictures = {name for name in files if Path(name).suffix.lower().removeprefix(".") in self.config.extensions}
-        items, more = _pair_up(pictures, self.config.patterns)
+        masks = frozenset(mask for name in pictures if (mask := self._mask_of(name)) is not None) & files
+        items, more = _pair_up(pictures - masks, self.config.patterns)
         leftovers.update(more)
         if not items:
             raise SourceError(self._explain_no_pairs(files, leftovers))
-        return _Listing(items, {reason: sorted(names) for reason, names in sorted(leftovers.items()) if names})
+        return _Listing(items, {reason: sorted(names) for reason, names in sorted(leftovers.items()) if names}, masks)
 
     def _explain_no_pairs(self, files: set[str], leftovers: dict[str, list[str]]) -> str:
         endings = Counter(Path(name).suffix.lower() or "no extension" for name in files)
@@ -84,7 +103,7 @@ class FolderSource:
         passed = "".join(f"; {reason}: {len(names)}" for reason, names in sorted(leftovers.items()) if names)
         tried = ", ".join(f"{left}/{right}" for left, right in self.config.patterns)
         return (
-            f"source.path: no left/right pairs in {printable(self.config.path)}: tried {tried} with "
+            f"source.path: no left/right pairs in {printable(shown(self.config.path))}: tried {tried} with "
             f"{' '.join('.' + e for e in self.config.extensions)}; saw {seen}{example}{passed}; "
             "set source.patterns or source.extensions"
         )

@@ -35,14 +35,13 @@ class TruePair(NamedTuple):
 
 
 def run() -> dict[str, object]:
-    """Measure both matchers on rendered scenes, and on the real ground truth where that is at hand."""
+    """Measure the matchers on rendered scenes, and on the real ground truth where that is at hand."""
     record: dict[str, object] = {}
-    sets = {"synthetic": synthetic_pairs()}
-    root = Path(os.environ.get("DEPTHRANK_DATA", "../shared/data")) / "gt"
-    if root.is_dir():
-        sets["real"] = real_pairs(root)
+    sets = {"synthetic": list(synthetic_pairs()), "real": list(real_pairs())}
     for name, pairs in sets.items():
-        figures = measure(list(pairs), {"ours": ours, "plain DIS": plain_dis})
+        if not pairs:
+            continue
+        figures = measure(pairs, {"ours": ours, "ours, dis": ours_dis, "ours, sgbm": ours_sgbm, "plain DIS": plain_dis})
         for method, (error, coverage, seconds) in figures.items():
             figure = f"ordinal error {100 * error:5.2f} %  coverage {100 * coverage:4.1f} %  {1000 * seconds:5.0f} ms"
             print(f"{name:10} {method:10} {figure}")
@@ -57,7 +56,15 @@ def run() -> dict[str, object]:
 
 
 def ours(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return match(left, right, MatchConfig()).disparity_px
+    return match(left, right, MatchConfig()).left.disparity_px
+
+
+def ours_dis(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return match(left, right, MatchConfig(method="dis")).left.disparity_px
+
+
+def ours_sgbm(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return match(left, right, MatchConfig(method="sgbm")).left.disparity_px
 
 
 def plain_dis(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -72,22 +79,22 @@ def measure(
 ) -> dict[str, tuple[float, float, float]]:
     figures = {}
     for method, estimate in methods.items():
-        errors, coverages, start = [], [], time.perf_counter()
+        scores, start = [], time.perf_counter()
         for pair in pairs:
             label = resize_nearest(estimate(pair.left, pair.right), *pair.truth.shape)  # large ones are matched smaller
-            known = np.isfinite(label) & np.isfinite(pair.truth)
-            coverages.append(known.sum() / np.isfinite(pair.truth).sum())
-            both = np.where(known, pair.truth, np.nan)
-            drawn = draw_dense_pairs(both, pair.name, num_pairs=NUM_PAIRS, seed=0, tolerance=0.02)
-            unequal = np.count_nonzero(drawn[:, 4])
-            if unequal:
-                errors.append(np.count_nonzero(judge_pairs(label, drawn)) / unequal)
-        figures[method] = (
-            float(np.mean(errors)),
-            float(np.mean(coverages)),
-            (time.perf_counter() - start) / len(pairs),
-        )
+            scores.append(error_and_coverage(label, pair.truth, pair.name))
+        seconds = (time.perf_counter() - start) / len(pairs)
+        error, coverage = np.mean(scores, axis=0)
+        figures[method] = (float(error), float(coverage), seconds)
     return figures
+
+
+def error_and_coverage(label: np.ndarray, truth: np.ndarray, name: str) -> tuple[float, float]:
+    """Ordinal error and coverage of a label (H, W), NaN where unknown, against a truth of the same size."""
+    known = np.isfinite(label) & np.isfinite(truth)
+    coverage = known.sum() / np.isfinite(truth).sum()
+    drawn = draw_dense_pairs(np.where(known, truth, np.nan), name, num_pairs=NUM_PAIRS, seed=0, tolerance=0.02)
+    return np.count_nonzero(judge_pairs(label, drawn)) / max(np.count_nonzero(drawn[:, 4]), 1), coverage
 
 
 def synthetic_pairs() -> Iterator[TruePair]:
@@ -97,8 +104,9 @@ def synthetic_pairs() -> Iterator[TruePair]:
         yield TruePair(f"synthetic/{index}", scene.left, scene.right, scene.disparity_px)
 
 
-def real_pairs(root: Path) -> Iterator[TruePair]:
-    for picture in TruthFolder(root):
+def real_pairs() -> Iterator[TruePair]:
+    root = Path(os.environ.get("DEPTHRANK_DATA", "../shared/data")) / "gt"
+    for picture in TruthFolder(root) if root.is_dir() else ():
         right = root / picture.name / "right.png"
         if right.exists():
             yield TruePair(picture.name, picture.image, read_picture(right), picture.inverse_depth)

@@ -91,7 +91,7 @@ def test_dispatch_runs_the_subcommand(tmp_path: Path, capsys) -> None:
     [
         (["--version"], 0, f"depthrank {launch.__version__}\n", ""),
         (["trian", "x=1"], 2, "", "error: unknown command 'trian' (did you mean 'train'?)\n"),
-        (["x"], 2, "", "error: unknown command 'x' (there are shards, train, evaluate, predict, status)\n"),
+        (["x"], 2, "", f"error: unknown command 'x' (there are {', '.join(COMMANDS)})\n"),
     ],
 )
 def test_without_a_command(argv: list[str], code: int, out: str, err: str, capsys) -> None:

@@ -263,7 +263,8 @@ def test_the_project_recipe_in_one_golden_text() -> None:
   c.yaml:6: train.size: [100, 100]: both sides must be positive multiples of 32
   c.yaml:7: data.train: missing; set it in the file or give data.train=VALUE
   c.yaml:10: session.stop_file: 'a/b' must be a plain file name
-  c.yaml:12: source.kind: 'fodler' is not one of folder, synthetic (did you mean 'folder'?)
+  c.yaml:12: source.kind: 'fodler' is not one of folder, combined, redweb, hrwsi, diw, nyu_ordinal, nyu_rgbd, \
+da2k, truth, synthetic (did you mean 'folder'?)
   c.yaml: run: missing; set it in the file or give run=VALUE
   command line: train.stepz: unknown key (did you mean 'train.steps'?)"""
     )

@@ -79,7 +79,7 @@ def test_provenance_names_every_leaf() -> None:
     assert provenance["source.path"] == "c.yaml:1"
     leaves = {key for key, field in keys(Recipe).items() if not members(field)}
     assert set(provenance) <= leaves
-    assert {"shards.match.finest_scale", "monitor.tensorboard", "out"} <= set(provenance)
+    assert {"shards.match.max_side_px", "monitor.tensorboard", "out"} <= set(provenance)
 
 
 def test_what_is_printed_is_a_config_of_the_same_recipe() -> None:

@@ -16,7 +16,7 @@ RECIPE = """
 out: {root}/shards
 run: {root}/run
 source: {{kind: synthetic, train: 10, val: 4, height_px: 48, width_px: 64}}
-shards: {{workers: 1, shard_bytes: 100000, match: {{align_rows: false}}, pairs: {{num_pairs: 50}}}}
+shards: {{workers: 1, shard_bytes: 100000, match: {{align: false}}, pairs: {{num_pairs: 50}}}}
 data: {{train: "{root}/shards", val: "{root}/shards", num_pairs: 50, num_workers: 0}}
 model: {{encoder: resnet18, encoder_width: 8, decoder_channels: 8}}
 optim: {{lr: 1e-3, encoder_lr_ratio: 1.0}}

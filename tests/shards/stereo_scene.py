@@ -15,22 +15,31 @@ def texture(height, width, seed):
 
 
 def stereo_pair(
-    height=180, width=240, *, wall_px=3.0, boxes=((40, 110, 50, 100, 14.0), (90, 160, 140, 200, 9.0)), seed=0
+    height=180,
+    width=240,
+    *,
+    wall_px=3.0,
+    boxes=((40, 110, 50, 100, 14.0), (90, 160, 140, 200, 9.0)),
+    lean_px=0.0,
+    seed=0,
 ):
     """Left, right (uint8) and the disparity of the left picture in pixels.
 
-    A box is y0, y1, x0, x1 in the left picture and its disparity; later ones are nearer.
+    A box is y0, y1, x0, x1 in the left picture and the disparity at its middle; later ones are nearer. Every surface
+    leans: its disparity grows to the right by `lean_px` over the width of the picture. Without it all are cut-outs.
     """
     left, right = np.zeros((2, height, width, 3), dtype=np.float32)
     disparity = np.zeros((height, width), dtype=np.float32)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    for index, (y0, y1, x0, x1, shift) in enumerate(((0, height, -100, width + 200, wall_px), *boxes)):
+    for index, (y0, y1, x0, x1, shift) in enumerate(((0, height, -100, width + 100, wall_px), *boxes)):
         skin = texture(height, width + 200, seed * 100 + index).astype(np.float32)
         inside_rows = (y >= y0) & (y < y1)
-        in_left, in_right = inside_rows & (x >= x0) & (x < x1), inside_rows & (x >= x0 - shift) & (x < x1 - shift)
+        slope, middle = lean_px / width, (x0 + x1) / 2
+        seen_at = ((x + shift - slope * middle) / (1 - slope)).astype(np.float32)  # where the left eye sees it
+        in_left, in_right = inside_rows & (x >= x0) & (x < x1), inside_rows & (seen_at >= x0) & (seen_at < x1)
         left[in_left] = cv2.remap(skin, x + 100, y, cv2.INTER_CUBIC)[in_left]
-        right[in_right] = cv2.remap(skin, x + 100 + np.float32(shift), y, cv2.INTER_CUBIC)[in_right]
-        disparity[in_left] = shift
+        right[in_right] = cv2.remap(skin, seen_at + 100, y, cv2.INTER_CUBIC)[in_right]
+        disparity[in_left] = (shift + slope * (x - middle))[in_left]
     return np.clip(left, 0, 255).astype(np.uint8), np.clip(right, 0, 255).astype(np.uint8), disparity
 
 

@@ -109,7 +109,7 @@ def test_any_flipped_bit_of_a_header_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE],
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.BLKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE],
 )
 def test_only_plain_files_are_read(tmp_path: Path, kind: bytes) -> None:
     make_tar(tmp_path / "x.tar", [("a.jpg", b"")], type=kind, linkname="/etc/passwd")
@@ -120,21 +120,14 @@ def test_only_plain_files_are_read(tmp_path: Path, kind: bytes) -> None:
         split_members(raw[:512])
 
 
-@pytest.mark.parametrize("name", ["/a.jpg", "../a.jpg", "a/b.jpg", "a", ".jpg", "a.", "a..jpg", "a\\b.jpg", "a\n.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    ["/a.jpg", "../a.jpg", "a//b.jpg", "a/../b.jpg", "a", ".jpg", "a.", "a..jpg", "a\\b.jpg", "a\n.jpg", "a/._b.jpg"],
+)
 def test_member_names_are_plain(tmp_path: Path, name: str) -> None:
     make_tar(tmp_path / "x.tar", [(name, b"1")])
     with pytest.raises(ShardError, match=r"KEY\.EXTENSION"):
         scan_tar(tmp_path / "x.tar")
-
-
-def test_long_names_and_extended_headers_are_refused(tmp_path: Path) -> None:
-    make_tar(tmp_path / "x.tar", [("b" * 90 + "/" + "a" * 80 + ".jpg", b"1")])
-    with pytest.raises(ShardError, match="short name"):
-        scan_tar(tmp_path / "x.tar")
-    with tarfile.open(tmp_path / "y.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"size": "1"}) as tar:
-        tar.addfile(tarfile.TarInfo("a.jpg"))
-    with pytest.raises(ShardError, match="only plain files"):
-        scan_tar(tmp_path / "y.tar")
 
 
 def test_sizes_that_lie_are_refused(tmp_path: Path) -> None:

@@ -1,58 +1,119 @@
-import io
+import json
+import re
+from html.parser import HTMLParser
 
 import numpy as np
-from PIL import Image
+import pytest
 
-from shards.format import Sample
-from shards.images import encode_jpeg
-from shards.review import ContactSheet, turbo
+from shards.errors import RunError
+from shards.preview import preview_strip
+from shards.review import write_review
+from shards.review_entries import Entry
 
-
-def sample(key, colour=(200, 30, 30), name=None):
-    picture = np.full((60, 90, 3), colour, dtype=np.uint8)
-    disparity = np.tile(np.linspace(1, 60_000, 90).astype(np.uint16), (60, 1))
-    disparity[:, :9] = 0
-    meta = {"name": name or f"{key}_L.jpg", "eyes": "swapped", "figures": {"eyes_z": -5.2, "vertical_share": 0.01}}
-    return Sample(key=key, image=encode_jpeg(picture, 90), meta=meta, disparity=disparity)
+HOSTILE = "<img src=x onerror=alert(1)>\u2028</script><script>alert(2)</script>-->.jpg"
+STRIP = preview_strip(np.full((40, 50, 3), 90, dtype=np.uint8), None, None)
 
 
-def opened(sheet):
-    return np.asarray(Image.open(io.BytesIO(sheet.render())))
+def entries(count):
+    return [Entry(f"{i}_L.jpg", "train", None, "as_given", {}, STRIP, (40, 150)) for i in range(count)]
 
 
-def test_colours_run_from_far_blue_to_near_red_and_unknown_is_black():
-    colours = turbo(sample("a").disparity).astype(int)
-    assert (colours[:, :9] == 0).all()
-    far, near = colours[0, 20], colours[0, -1]
-    assert far[2] > far[0]
-    assert near[0] > near[2]
-    assert turbo(np.zeros((3, 4), dtype=np.uint16)).shape == (3, 4, 3)
+def data_of(page):
+    script = (page.parent / "data.js").read_text("ascii")
+    head, _, body = script.partition(" = ")
+    assert head == "globalThis.depthrankReview" and body.endswith(";\n")
+    return script, json.loads(body[:-2])
 
 
-def test_picture_and_disparity_stand_side_by_side():
-    sheet = ContactSheet()
-    sheet.offer(sample("a"))
-    page = opened(sheet)
-    np.testing.assert_allclose(page[60, 40], (200, 30, 30), atol=8)
-    assert page[60, 97].max() < 40
-    assert page[60, 175, 0] > page[60, 175, 2]
-    assert (page[:28, :200] < 128).any()
+def test_the_page_holds_each_pair_once_in_order(tmp_path):
+    figures = {"eyes_z": 1.1, "alignment": {"yaw": 0.5}, "matched_hw": [3, 4]}
+    shown = [
+        Entry("a_L.jpg", "train", None, "swapped", {"consistent_share": 0.6}, STRIP, (40, 150)),
+        Entry("b_L.jpg", None, "eyes_undecided", "undecided", figures, STRIP, (40, 150)),
+        Entry("c_L.jpg", None, "unreadable"),
+    ]
+    summary = write_review(tmp_path / "deep" / "page", "album", "f" * 64, shown, {"min_known_share": 0.5})
+    assert (summary.accepted, dict(summary.rejected), summary.without_picture) == (
+        1,
+        {"eyes_undecided": 1, "unreadable": 1},
+        1,
+    )
+    _, data = data_of(summary.page)
+    assert (data["title"], data["dataset"]) == ("album", "f" * 64)
+    a, b, c = data["pairs"]
+    assert a == {
+        "name": "a_L.jpg",
+        "split": "train",
+        "reason": None,
+        "eyes": "swapped",
+        "doubt": 0.8,
+        "why": "known",
+        "figures": {"consistent_share": 0.6},
+        "image": "images/000000.jpg",
+        "strip_hw": [40, 150],
+    }
+    assert (b["doubt"], b["why"]) == (1.0, "eyes")
+    assert b["figures"] == {"eyes_z": 1.1, "alignment.yaw": 0.5, "matched_hw": "[3, 4]"}
+    assert (c["reason"], c["doubt"], "image" in c) == ("unreadable", 0.0, False)
+    images = sorted((summary.page.parent / "images").iterdir())
+    assert [image.name for image in images] == ["000000.jpg", "000001.jpg"]
+    assert images[1].read_bytes() == STRIP
 
 
-def test_the_choice_is_bounded_and_does_not_depend_on_the_order():
-    keys = [f"picture-{i}" for i in range(40)]
-    sheets = []
-    for order in (keys, keys[::-1]):
-        sheet = ContactSheet(limit=8)
-        for key in order:
-            sheet.offer(sample(key, name="same"))
-        sheets.append(sheet.render())
-    assert sheets[0] == sheets[1]
-    assert Image.open(io.BytesIO(sheets[0])).size == (4 * 408, 2 * 230)
+def test_nothing_hostile_leaves_its_string(tmp_path):
+    figures = {"<b>": "</script>", "deep": {"<i>": ["<u>"]}}
+    summary = write_review(tmp_path, HOSTILE, "f", [Entry(HOSTILE, None, HOSTILE, HOSTILE, figures)], {})
+    script, data = data_of(summary.page)
+    assert "<" not in script and script.isascii()
+    assert data["pairs"][0]["name"] == HOSTILE and data["title"] == HOSTILE.replace("\u2028", "\\u2028")
+    assert summary.page.read_text().count("<script") == 5  # the page itself holds no data
 
 
-def test_strange_names_and_no_samples_are_no_trouble():
-    sheet = ContactSheet()
-    assert opened(sheet).size > 0
-    sheet.offer(sample("a", name="日本\\udce9<script>" + "x" * 500))
-    assert opened(sheet).size > 0
+def test_the_page_refers_to_files_beside_it_and_to_nothing_else(tmp_path):
+    page = write_review(tmp_path, "t", "f", entries(1), {}).page
+    found = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            found.extend(value for name, value in attributes if name in ("src", "href"))
+            assert not any(name.startswith("on") or name == "style" for name, _ in attributes)
+
+    Links().feed(page.read_text("utf-8"))
+    assert sorted(found) == sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path != page)
+    assert re.search(r"default-src 'none'", page.read_text("utf-8"))
+    for path in tmp_path.glob("*.*"):
+        assert not re.search(rb"https?://|innerHTML|outerHTML|insertAdjacent|\beval\b", path.read_bytes())
+
+
+def test_a_page_is_replaced_and_leaves_nothing_of_the_former_one(tmp_path):
+    out = tmp_path / "page"
+    write_review(out, "t", "f", entries(5), {})
+    (out / "decisions-t.json").write_text("a person's work")
+    (out / "images" / "notes.txt").write_text("too")
+    page = write_review(out, "t", "f", entries(2), {}).page
+    assert [pair["name"] for pair in data_of(page)[1]["pairs"]] == ["0_L.jpg", "1_L.jpg"]
+    assert sorted(path.name for path in (out / "images").iterdir()) == ["000000.jpg", "000001.jpg", "notes.txt"]
+    assert (out / "decisions-t.json").read_text() == "a person's work"
+
+
+def test_a_page_that_failed_half_way_is_not_one_and_can_be_written_again(tmp_path):
+    out = tmp_path / "page"
+    write_review(out, "t", "f", entries(3), {})
+
+    def failing():
+        yield from entries(1)
+        raise RunError("the dataset is damaged")
+
+    with pytest.raises(RunError, match="damaged"):
+        write_review(out, "t", "f", failing(), {})
+    assert not (out / "index.html").exists()
+    assert len(data_of(write_review(out, "t", "f", entries(3), {}).page)[1]["pairs"]) == 3
+
+
+def test_other_people_s_folders_are_left_alone(tmp_path):
+    (tmp_path / "style.css").write_text("body { color: red }")
+    with pytest.raises(RunError, match="no review page; name another folder with --out"):
+        write_review(tmp_path, "t", "f", entries(1), {})
+    with pytest.raises(RunError, match="a file is in the way"):
+        write_review(tmp_path / "style.css", "t", "f", entries(1), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["style.css"]
