@@ -35,6 +35,7 @@ def flow_both_ways(
     right: NDArray[np.uint8],
     *,
     finest_scale: int,
+    patch_px: int = 8,
     start: tuple[Floats, Floats] | None = None,
 ) -> tuple[Floats, Floats]:
     """Flow from `left` to `right` and back, each float32 (H, W, 2).
@@ -43,10 +44,13 @@ def flow_both_ways(
         left: uint8 (H, W), luminance.
         right: uint8 (H, W).
         finest_scale: Pyramid level at which the search stops; 0 is full resolution.
+        patch_px: Side of the patches that are compared; small ones keep the edges of thin things.
         start: Both flows to begin with, instead of none.
     """
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(finest_scale)
+    search.setPatchSize(patch_px)
+    search.setPatchStride(patch_px // 2 - 1)
     forward, backward = (None, None) if start is None else (flow.copy() for flow in start)
     return search.calc(left, right, forward), search.calc(right, left, backward)
 

@@ -22,6 +22,7 @@ __all__ = ["FLOWS", "Flows"]
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
+_PATCH_PX = 6
 _RANGE_MARGIN = 0.15
 _RANGE_MARGIN_PX = 4.0
 _NOWHERE_PX = np.float32(1e5)
@@ -43,7 +44,7 @@ class Flows:
 
 
 def _dis(left: Picture, right: Picture, config: MatchConfig) -> Flows:
-    return Flows(*flow_both_ways(grey(left), grey(right), finest_scale=0))
+    return Flows(*flow_both_ways(grey(left), grey(right), finest_scale=0, patch_px=_PATCH_PX))
 
 
 def _sgbm(left: Picture, right: Picture, config: MatchConfig) -> Flows:
@@ -59,7 +60,7 @@ def _fusion(left: Picture, right: Picture, config: MatchConfig) -> Flows:
     of_left, of_right, rough = _by_rows(*greys)
     enough = np.isfinite(of_left).mean() > 0.3 and np.isfinite(of_right).mean() > 0.3
     start = (_as_flow(-_filled(of_left)), _as_flow(_filled(of_right))) if enough else rough
-    return Flows(*flow_both_ways(*greys, finest_scale=0, start=start), second=(-of_left, of_right))
+    return Flows(*flow_both_ways(*greys, finest_scale=0, patch_px=_PATCH_PX, start=start), second=(-of_left, of_right))
 
 
 def _by_rows(left: Picture, right: Picture) -> tuple[Floats, Floats, tuple[Floats, Floats]]:
