@@ -44,7 +44,9 @@ def dask_cluster(address: str) -> Iterator[DaskCluster]:
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:  # a timeout is an OSError
-        raise ConfigError(f"--dask {address}: no scheduler answers there ({str(error).splitlines()[0]})") from error
+        raise ConfigError(
+            f"--dask {address}: no scheduler answers there ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from error
     from shards.journal import program_digest  # not above: it loads OpenCV, and --help is to be quick
 
     with client:

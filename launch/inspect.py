@@ -120,10 +120,12 @@ def _check(parser: CommandParser, args: argparse.Namespace) -> None:
 
 def _show(url: str, limit: int | None, sheet_url: str | None) -> int:
     from shards.contact_sheet import ContactSheet
-    from shards.errors import ShardError
+    from shards.errors import ConfigError, ShardError
     from shards.inspect import describe, inspect_dataset
     from shards.storage import exists, join, publish_bytes, shown
 
+    if sheet_url is not None and exists(sheet_url):
+        raise ConfigError(f"--sheet {shown(sheet_url)}: there is such a file; name another or remove it")
     beside = join(url, "contact_sheet.jpg")
     there = sheet_url is None and exists(beside)
     sheet = None if there else ContactSheet()

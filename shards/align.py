@@ -109,10 +109,10 @@ def warp_partner(right: NDArray[np.uint8], alignment: Alignment) -> tuple[NDArra
     return np.asarray(warped, dtype=np.uint8), covered
 
 
-def unwarp_map(aligned: NDArray[Any], alignment: Alignment) -> NDArray[Any]:
+def unwarp_map(aligned: NDArray[Any], alignment: Alignment, *, outside: float) -> NDArray[Any]:
     """A map (H, W) of the aligned partner's pixels, brought back to the pixels of the partner as it was given.
 
-    The nearest value is taken, so that no two are mixed; at the border the outermost is repeated.
+    The nearest value is taken, so that no two are mixed; what the aligned frame cut off is `outside`.
     """
     height, width = aligned.shape[:2]
     shift_x, shift_y = alignment.shift(height, width)
@@ -124,9 +124,11 @@ def unwarp_map(aligned: NDArray[Any], alignment: Alignment) -> NDArray[Any]:
             for shift in (shift_x, shift_y)
         ]
         from_x, from_y = x - there[0], y - there[1]
-    rows = np.clip(np.rint(from_y), 0, height - 1).astype(np.intp)
-    columns = np.clip(np.rint(from_x), 0, width - 1).astype(np.intp)
-    return np.asarray(aligned[rows, columns])
+    rows, columns = np.rint(from_y).astype(np.intp), np.rint(from_x).astype(np.intp)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    back = np.full_like(aligned, outside)
+    back[inside] = aligned[rows[inside], columns[inside]]
+    return back
 
 
 def _centred(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

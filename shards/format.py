@@ -268,12 +268,16 @@ def _decode_json(data: bytes) -> dict[str, Any]:
     if len(data) > _MAX_JSON_BYTES:
         raise DecodeError(f"json: {len(data)} bytes, the most is {_MAX_JSON_BYTES}")
     try:
-        meta = json.loads(data)
+        meta = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"json: it does not parse ({_first_line(error)})") from error
     if not isinstance(meta, dict):
         raise DecodeError(f"json: a {type(meta).__name__}, must be an object")
     return meta
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ import sys
 import zlib
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -191,7 +192,8 @@ def program_digest() -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     python = ".".join(map(str, sys.version_info[:2]))
-    digest.update(f"{cv2.__version__} {np.__version__} {PIL.__version__} {python}".encode())
+    others = " ".join(version(name) for name in ("webdataset", "torch", "torchvision"))  # torch: RAFT
+    digest.update(f"{cv2.__version__} {np.__version__} {PIL.__version__} {python} {others}".encode())
     return digest.hexdigest()
 
 

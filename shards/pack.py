@@ -29,6 +29,7 @@ from shards.job import CONTACT_SHEET_NAME, REJECTS_NAME, PackJob
 from shards.journal import state_folder
 from shards.manifest import Manifest
 from shards.pool import Run, open_pool
+from shards.prepare import opened_source
 from shards.record import JobRecord
 from shards.sources import Item, ReportsLeftovers, open_source
 from shards.sources.config import CollectionConfig
@@ -89,6 +90,7 @@ def pack(
         DataError: A process died, or the decisions file is no such file.
     """
     say = notice or (lambda text: None)
+    opened_source.cache_clear()  # this process may have packed from an older listing
     source = open_source(config.source)
     items = source.items()
     defines = _what_defines(config)
@@ -173,7 +175,9 @@ def _what_defines(config: PackConfig) -> dict[str, Any]:
     if config.shards.decisions is not None:
         shards["decisions"] = read_decisions(config.shards.decisions).digest
     if config.shards.match.raft_weights is not None:
-        weights = read_bytes_bounded(Path(config.shards.match.raft_weights).expanduser())
+        from shards.raft import raft_file  # torch is loaded only where it is used
+
+        weights = read_bytes_bounded(raft_file(config.shards.match.raft_weights))
         shards["match"]["raft_weights"] = hashlib.sha256(weights).hexdigest()
     return {"source": source, "shards": shards}
 

@@ -40,5 +40,5 @@ def prepare(item: Item, config: PackConfig) -> Prepared:
 
 @lru_cache(maxsize=4)
 def opened_source(config: SourceConfig) -> Source:
-    """The adapter for a source's settings, opened once a process: what it listed and read stays."""
+    """The adapter for a source's settings, opened once a process and job: what it listed and read stays."""
     return open_source(config)

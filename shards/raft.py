@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from shards.errors import ConfigError
 
-__all__ = ["raft_flow"]
+__all__ = ["raft_file", "raft_flow"]
 
 Floats = NDArray[np.float32]
 _STRIDE = 8
@@ -55,13 +55,23 @@ def _padded(pictures: Tensor) -> tuple[Tensor, tuple[int, int]]:
     return F.pad(pictures, margins, mode="replicate"), (top, start)
 
 
+def raft_file(weights: str) -> Path:
+    """The file of the weights.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"shards.match.raft_weights: there is no file {path}")
+    return path
+
+
 @lru_cache(maxsize=1)
 def _network(weights: str) -> nn.Module:
     from torchvision.models.optical_flow import raft_large, raft_small
 
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"shards.match.raft_weights: there is no file {path}")
+    path = raft_file(weights)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -34,6 +34,7 @@ from shards.randomness import CounterRng
 from shards.sky import find_sky
 from shards.sources import Item, StereoPair
 from shards.sources.config import StereoSourceConfig
+from shards.storage import local_path
 
 __all__ = ["label_stereo"]
 
@@ -70,7 +71,8 @@ def label_stereo(item: Item, pair: StereoPair, config: PackConfig) -> Prepared:
         return Prepared(item, reason="identical", figures=figures)
 
     matched = match(first.picture, second.picture, config.shards.match)
-    reason, figures = verdict(matched, config.shards.quality)
+    reason, judged = verdict(matched, config.shards.quality)
+    figures |= judged
     eyes: str = decision.eyes or (wild.eyes if wild else "as_given")
     if eyes == "auto":
         seen = weigh(matched)
@@ -86,7 +88,7 @@ def label_stereo(item: Item, pair: StereoPair, config: PackConfig) -> Prepared:
     if reason is None and np.count_nonzero(np.isfinite(disparity_px)) < 2:
         reason = "nothing_known"
     if reason is not None:
-        return Prepared(item, reason=reason, figures=figures, preview=preview)
+        return Prepared(item, reason=reason, figures=figures | {"eyes": eyes}, preview=preview)
     sample = _sample(item, pair, left, disparity_px, certainty, config)
     sample.meta.update(eyes=eyes, figures=figures | sample.meta["figures"])
     return Prepared(item, sample=sample, figures=sample.meta["figures"], preview=preview)
@@ -129,7 +131,8 @@ def _labels(matched: Match, swapped: bool, config: PackConfig) -> tuple[NDArray[
     certainty = side.confidence(config.shards.match.consistency_px)
     if alignment == Alignment():
         return side.disparity_px, certainty
-    return unwarp_map(side.disparity_px, alignment), unwarp_map(certainty, alignment)
+    disparity_px = unwarp_map(side.disparity_px, alignment, outside=np.nan)
+    return disparity_px, unwarp_map(certainty, alignment, outside=0)
 
 
 def _sample(
@@ -190,9 +193,14 @@ def _sky(
 
 def _decision(item: Item, config: PackConfig) -> Decision:
     url = config.shards.decisions
-    return Decision(name=item.name) if url is None else _decisions(url).of(item.name)
+    if url is None:
+        return Decision(name=item.name)
+    path = local_path(url)
+    changed_ns = path.stat().st_mtime_ns if path is not None and path.exists() else 0
+    return _decisions(url, changed_ns).of(item.name)
 
 
 @lru_cache(maxsize=1)
-def _decisions(url: str) -> Decisions:
+def _decisions(url: str, changed_ns: int) -> Decisions:
+    """Read once a process and version of the file: a worker may outlive a job."""
     return read_decisions(url)

@@ -326,6 +326,8 @@ def _take_lock(out: str) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise ShardError(f"{shown(out)}: another process packs into it; wait for it or choose another `out`") from None
+    except OSError as error:
+        raise ShardError(f"{lock.lock_file}: cannot lock it ({error.strerror}); remove it or set TMPDIR") from error
     return lock
 
 

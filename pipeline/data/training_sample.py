@@ -69,7 +69,8 @@ def training_picture(
         if config.pairs == "stored":
             pairs = _some(view_pairs(sample.pairs, view, size_hw), config.num_pairs, pairs_rng)
         elif np.count_nonzero(codes) >= 2:
-            pairs = _drawn_pairs(sample, codes, config.num_pairs, pairs_rng)
+            confidence = None if sample.confidence is None else view_map(sample.confidence, view, size_hw)
+            pairs = _drawn_pairs(sample, codes, confidence, config.num_pairs, pairs_rng)
         else:
             continue
         if len(pairs):
@@ -95,8 +96,10 @@ def _codes(sample: Sample, view: View, size_hw: tuple[int, int]) -> NDArray[np.u
     return view_map(sample.disparity, view, size_hw)
 
 
-def _drawn_pairs(sample: Sample, codes: NDArray[np.uint16], num_pairs: int, rng: CounterRng) -> NDArray[np.int16]:
-    """Pairs of the view, labelled as they would be in the whole picture."""
+def _drawn_pairs(
+    sample: Sample, codes: NDArray[np.uint16], confidence: NDArray[np.uint8] | None, num_pairs: int, rng: CounterRng
+) -> NDArray[np.int16]:
+    """Pairs of the view, labelled as they would be in the whole picture; sure pixels are drawn more often."""
     assert sample.disparity is not None
     tolerance = _tolerance(sample)
     values: NDArray[Any] = codes
@@ -108,7 +111,9 @@ def _drawn_pairs(sample: Sample, codes: NDArray[np.uint16], num_pairs: int, rng:
         thinned = sample.disparity[::step, ::step]
         value_range = robust_range(thinned, thinned > 0)
     try:
-        return sample_random_pairs(values, codes > 0, num_pairs, rng, tolerance, value_range=value_range)
+        return sample_random_pairs(
+            values, codes > 0, num_pairs, rng, tolerance, confidence=confidence, value_range=value_range
+        )
     except ValueError as error:
         raise ShardError(f"sample {sample.key}: {error}") from error
 

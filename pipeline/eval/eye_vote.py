@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.eval.whdr import Predict
 from shards.config import MatchConfig
 from shards.frames import common_box
+from shards.halves import equalise
 from shards.match import match
 from shards.pairs import Tolerance, sample_random_pairs
 from shards.randomness import CounterRng
@@ -63,14 +64,15 @@ def vote_on_pair(
         config: How pairs are matched.
 
     Returns:
-        The vote; None where the pictures differ in size or have nothing inside their frames.
+        The vote; None where the pictures differ too much in size or have nothing inside their frames.
     """
-    if first.shape != second.shape:
+    halves = equalise(first, second)
+    if halves is None:
         return None
-    y, x, height, width = common_box(first, second)
+    y, x, height, width = common_box(halves.left, halves.right)
     if min(height, width) < _CELLS:
         return None
-    first, second = (picture[y : y + height, x : x + width] for picture in (first, second))
+    first, second = (picture[y : y + height, x : x + width] for picture in (halves.left, halves.right))
     matched = match(first, second, config)
     return vote_on_disparity(predict(matched.left.picture), matched.left.disparity_px)
 

@@ -133,4 +133,5 @@ def _walk(root: Path) -> tuple[set[str], dict[str, list[str]]]:
             elif path.is_file():
                 files.add(relative)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-    return files, {"hidden": hidden, "link_leaves_folder": outside, "unreadable_folder": unreadable}
+    found = {"hidden": hidden, "link_leaves_folder": outside, "unreadable_folder": unreadable}
+    return files, {reason: sorted(names) for reason, names in found.items()}

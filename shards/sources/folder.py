@@ -8,7 +8,7 @@ left without a right, two files that claim the same place, links that leave the 
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -80,6 +80,10 @@ class FolderSource:
             return None
         return np.asarray(read_picture(self.files.read(mask), name=printable(mask))[..., 0] >= 128)
 
+    def _masks_of(self, item: Item, masks: frozenset[str]) -> tuple[str, ...]:
+        found = (self._mask_of(name) for name in (item.name, item.partner) if name is not None)
+        return tuple(mask for mask in found if mask in masks)
+
     def _mask_of(self, name: str) -> str | None:
         suffix = self.config.sky_suffix
         return None if suffix is None else str(PurePosixPath(name).with_suffix("")) + suffix + ".png"
@@ -92,6 +96,7 @@ class FolderSource:
         masks = frozenset(mask for name in pictures if (mask := self._mask_of(name)) is not None) & files
         items, more = _pair_up(pictures - masks, self.config.patterns)
         leftovers.update(more)
+        items = [replace(item, labels=self._masks_of(item, masks)) for item in items]
         if not items:
             raise SourceError(self._explain_no_pairs(files, leftovers))
         return _Listing(items, {reason: sorted(names) for reason, names in sorted(leftovers.items()) if names}, masks)

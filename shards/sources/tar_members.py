@@ -48,12 +48,16 @@ def tar_members(file: BinaryIO) -> Iterator[TarMember]:
     while at < end:
         block = _read(file, at, _BLOCK)
         if not block.strip(b"\0"):
-            if _read(file, at + _BLOCK, min(_BLOCK, end - at - _BLOCK)).strip(b"\0"):
-                raise SourceError(f"the tar is damaged at byte {at}: there is an end mark, and more after it")
+            if not _only_zeros_follow(file, at):
+                raise SourceError(
+                    f"there is an end mark at byte {at} of the tar, and more after it: damage, or two tars in one file"
+                )
             return
         header = _parse(block, at)
         at += _BLOCK
         size = header.size
+        if size < 0:
+            raise SourceError(f"the member at byte {at} of the tar has no valid size")
         if header.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE, *_EXTENDED):
             if size > _MAX_EXTENDED_BYTES:
                 raise SourceError(f"the extended header at byte {at - _BLOCK} of the tar says it has {size} bytes")
@@ -81,6 +85,11 @@ def tar_members(file: BinaryIO) -> Iterator[TarMember]:
         at += _whole_blocks(length)
         long_name, extended = None, {}
     # No end mark: some programs leave it out, and a cut that falls between two members looks the same.
+
+
+def _only_zeros_follow(file: BinaryIO, at: int) -> bool:
+    file.seek(at)
+    return not any(chunk.strip(b"\0") for chunk in iter(lambda: file.read(1 << 20), b""))
 
 
 def _parse(block: bytes, at: int) -> tarfile.TarInfo:

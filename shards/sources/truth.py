@@ -64,7 +64,7 @@ class TruthSource:
             DecodeError: One of them cannot be decoded or breaks a bound; the message names it.
         """
         data = self.files.read(item.name)
-        (map_name,) = item.labels
+        map_name = item.labels[0]
         scene = self._scenes.get(item.name)
         divisor = scene.divisor if scene else self.config.divisor
         stored = self.files.read(map_name)
@@ -101,7 +101,9 @@ class TruthSource:
         if self._scenes:
             names = frozenset(listing.names)
             there = {name: scene for name, scene in self._scenes.items() if {name, scene.map} <= names}
-            items = [Item(name, split, labels=(scene.map,)) for name, scene in sorted(there.items())]
+            items = [
+                Item(name, split, labels=(scene.map, self.config.index or "")) for name, scene in sorted(there.items())
+            ]
             used = {self.config.index, *there, *(scene.map for scene in there.values())}
             leftovers = {
                 "missing": sorted(scene.scene for name, scene in self._scenes.items() if name not in there),
