@@ -15,7 +15,7 @@ from typing import NoReturn
 from pydantic_core import PydanticUndefined
 
 from launch.config.report import write_value
-from launch.config.schema import bounds, choices, keys
+from launch.config.schema import bounds, choices, keys, tag_key, tags
 from launch.recipe import Recipe, load_recipe
 from model.config import Section
 
@@ -99,10 +99,13 @@ def add_config_arguments(parser: argparse.ArgumentParser, shown_keys: Sequence[s
         default = field.get_default(call_default_factory=True)
         # A key that must be given shows none; at the top of a recipe that is null, as another command may not need it.
         required = default is PydanticUndefined or (default is None and "." not in key)
+        section, _, name = key.rpartition(".")
+        kinds = tags(known[section]) if section and tag_key(known[section]) == name else {}
+        allowed = list(kinds) or choices(field)
         given = "" if required else f"={write_value(default)}"
         said = [
             field.description or "",
-            f"One of {', '.join(choices(field))}." if choices(field) else "",
+            f"One of {', '.join(allowed)}." if allowed else "",
             bounds(field),
         ]
         text = " ".join(part for part in said if part)

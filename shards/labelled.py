@@ -47,7 +47,6 @@ def label_picture(item: Item, picture: LabelledPicture, config: PackConfig) -> P
         **({"about": picture.meta} if picture.meta else {}),
     }
     tolerance = Tolerance(picture.tolerance_kind, settings.tolerance)
-    confidence = None if picture.confidence is None else resize_nearest(picture.confidence, *size_hw)
     preview = None  # a picture without a map needs no review page, and DIW has hundreds of thousands
     if codes is not None:
         codes = resize_nearest(codes, *size_hw)
@@ -64,7 +63,7 @@ def label_picture(item: Item, picture: LabelledPicture, config: PackConfig) -> P
         figures |= left_out
     elif codes is not None:
         rng = CounterRng("pairs", settings.pairs.seed, meta["name"])
-        pairs, drawn = _draw(stored, codes, values, settings.pairs, rng, tolerance, confidence)
+        pairs, drawn = _draw(stored, codes, values, settings.pairs, rng, tolerance)
         sampler = settings.pairs.model_dump(mode="json")
         meta["sampler"] = {"name": sampler.pop("sampler"), **sampler}
         figures |= drawn
@@ -74,7 +73,7 @@ def label_picture(item: Item, picture: LabelledPicture, config: PackConfig) -> P
         return Prepared(item, reason="no_pairs", figures=figures, preview=preview)
     figures["equal_share"] = round(equal_share(pairs), 4)
     meta["figures"] = figures
-    sample = Sample(sample_key(item.name), jpeg, meta, disparity=codes, confidence=confidence, pairs=pairs)
+    sample = Sample(sample_key(item.name), jpeg, meta, disparity=codes, pairs=pairs)
     return Prepared(item, sample=sample, figures=figures, preview=preview)
 
 
@@ -109,12 +108,11 @@ def _draw(
     config: PairsConfig,
     rng: CounterRng,
     tolerance: Tolerance,
-    confidence: NDArray[np.uint8] | None,
 ) -> tuple[NDArray[np.int16], dict[str, Any]]:
     """Pairs whose places are drawn on the codes, which are finite and evenly spread, and labelled by the values."""
     known = codes > 0
     by_code = Tolerance("range", tolerance.value)
-    drawn = sample_pairs(picture, codes, known, config, rng, by_code, confidence=confidence)
+    drawn = sample_pairs(picture, codes, known, config, rng, by_code)
     pairs = drawn.pairs
     if tolerance.kind == "ratio":
         width = codes.shape[1]

@@ -66,7 +66,6 @@ class LabelledPicture:
         codes: uint16 (H, W) relative inverse depth as stored (`shards.disparity`), larger = nearer, 0 = unknown; None
             where the collection knows pairs only.
         coding: What the codes mean, from the function that made them.
-        confidence: uint8 (H, W), 255 = certain, where the collection tells.
         pairs: int32 (N, 5) `y_a, x_a, y_b, x_b, relation` of zero-based pixels, where the collection gives pairs; else
             they are drawn from the codes. Points may lie outside: they are left out and counted.
         pairs_hw: Height and width of the picture that `pairs` count in, where that is not `image`.
@@ -79,7 +78,6 @@ class LabelledPicture:
     jpeg: bytes | None = None
     codes: NDArray[np.uint16] | None = None
     coding: dict[str, Any] | None = None
-    confidence: NDArray[np.uint8] | None = None
     pairs: NDArray[np.int32] | None = None
     pairs_hw: tuple[int, int] | None = None
     tolerance_kind: Literal["ratio", "range"] = "range"

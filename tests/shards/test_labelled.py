@@ -96,17 +96,6 @@ def test_original_bytes_are_kept_only_unscaled():
     assert smaller.disparity.shape == (60, 90)
 
 
-def test_confidence_is_scaled_along_and_guides_the_pairs():
-    confidence = np.zeros((80, 120), np.uint8)
-    confidence[:, 30:90] = 255
-    picture = LabelledPicture(IMAGE, codes=ramp(), coding=AFFINE, confidence=confidence, tolerance_kind="ratio")
-    sample = label(picture, long_side_px=60 + 4).sample
-    assert sample.confidence.shape == sample.disparity.shape == (43, 64)
-    assert set(np.unique(sample.confidence)) == {0, 255}
-    assert (sample.confidence[sample.pairs[:, 0], sample.pairs[:, 1]] == 255).all()
-    assert (sample.confidence[sample.pairs[:, 2], sample.pairs[:, 3]] == 255).all()
-
-
 def test_the_strip_for_review_shows_the_codes_and_pairs_alone_need_none():
     codes = ramp()
     codes[:, :40] = 0
