@@ -1,7 +1,7 @@
 """Throughput of packing wild pictures beside the work that it cannot do without, and what a second process gives.
 
-Parts: time inside decoding, aligning, matching and encoding while one process packs, each counted once, as a share of
-the whole. The rest is judging, deciding the eyes, drawing pairs, comparing for near-duplicates, and the job itself.
+Parts: time inside decoding, aligning, matching (with its smoothing) and encoding while one process packs, each counted
+once, as a share of the whole. The rest is judging, deciding the eyes, drawing pairs, comparing for near-duplicates, and the job itself.
 Processes: speed-up of two packing processes beside that of two processes which only spin, measured before and after.
 """
 
@@ -26,7 +26,7 @@ SPIN = 12_000_000
 PARTS = {
     "decode": ("shards.sources.folder.read_picture", "shards.duplicates.read_picture"),
     "align": ("shards.match.estimate_alignment",),
-    "match": ("shards.stereo.match",),
+    "match": ("shards.stereo.match", "shards.match.fit_planes"),
     "encode": (
         "shards.stereo.encode_jpeg",
         "shards.stereo.encode_disparity",
