@@ -1,7 +1,8 @@
 """Throughput of packing wild pictures beside the work that it cannot do without, and what a second process gives.
 
 Parts: time inside decoding, aligning, matching (with its smoothing) and encoding while one process packs, each counted
-once, as a share of the whole. The rest is judging, deciding the eyes, drawing pairs, comparing for near-duplicates, and the job itself.
+once, as a share of the whole. The rest is judging, deciding the eyes, drawing pairs, comparing for near-duplicates, and
+the job itself.
 Processes: speed-up of two packing processes beside that of two processes which only spin, measured before and after.
 """
 
