@@ -253,3 +253,12 @@ def test_a_folder_may_be_called_like_an_archive(tmp_path):
     (tmp_path / "x.zip").mkdir()
     (tmp_path / "x.zip" / "a.jpg").write_bytes(b"x")
     assert open_files(str(tmp_path / "x.zip")).listing().names == ("a.jpg",)
+
+
+def test_two_tars_in_one_file_are_no_shorter_collection(tmp_path):
+    for name in ("a", "b"):
+        write_tar(tmp_path / f"{name}.tar", [(f"{name}.jpg", b"x")])
+    both = tmp_path / "both.tar"
+    both.write_bytes((tmp_path / "a.tar").read_bytes() + (tmp_path / "b.tar").read_bytes())
+    with pytest.raises(SourceError, match="two tars"):
+        open_files(str(both)).listing()

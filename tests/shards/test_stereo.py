@@ -393,3 +393,11 @@ def test_rendered_scenes_are_taken_as_they_are():
         assert "eyes_z" not in prepared.figures
         assert prepared.sample is None or prepared.sample.meta["crop_yxhw"] == [0, 0, 96, 128]
     assert any(prepared.sample is not None for prepared in found)
+
+
+def test_a_rejected_pair_says_which_eye_its_preview_shows_first():
+    """Or a person who sees near and far exchanged would swap what was swapped already."""
+    flat = stereo_pair(150, 220, boxes=())[:2]
+    for eyes in ("as_given", "swapped"):
+        rejected = label(*flat, config(eyes))
+        assert (rejected.reason, rejected.figures["eyes"]) == ("flat", eyes)
