@@ -15,10 +15,11 @@ PICTURES  ?= docs/images
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOWEST    := .venv-lowest
+PEERS     := .venv-peers
 TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo shards train resume eval predict tensorboard test test-all test-lowest lint format bench bench-labels clean
+.PHONY: help setup demo shards train resume eval predict tensorboard test test-all test-lowest lint format bench bench-labels bench-data bench-loss clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +80,17 @@ bench: $(INSTALLED) ## Measure everything: labels, packing, loader
 bench-labels: $(INSTALLED) ## Measure the labels: exact truth, degraded pairs, wild pairs
 	$(BIN)/python -m tests.bench labels degraded web $(ARGS)
 
+bench-loss: $(INSTALLED) ## Measure the losses beside loops over the pictures
+	$(BIN)/python -m tests.bench loss $(ARGS)
+
+bench-data: $(INSTALLED) $(PEERS)/.installed ## Measure the training stream beside webdataset, mosaicml-streaming, litdata: ARGS=
+	$(BIN)/python -m tests.bench.data $(ARGS)
+
+$(PEERS)/.installed: tests/bench/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 clean: ## Remove caches and environments; runs/ stays
-	rm -rf $(VENV) $(LOWEST) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(PEERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,9 +25,11 @@ COMMANDS = {
     "inspect": "figures of a dataset of shards; verify, reindex, split, merge",
     "review": "a page on which a person looks through a dataset's pairs and decides",
     "eyes": "a trained checkpoint votes on pairs whose eye order is undecided",
+    "samples": "a sheet of the augmented pictures that a training step sees",
     "train": "train a network on shards, or go on with a run",
     "evaluate": "measure networks on shards and on folders with ground truth",
     "predict": "inverse depth of a picture or of a folder of pictures",
+    "export": "a network as a folder for others, with a model card, and as ONNX",
     "status": "how a run stands, as text and exit code",
 }
 

@@ -35,7 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="PATH",
-        help="run folders or checkpoints (RUN/checkpoints/step_NNNNNNNN); without any, the baselines alone",
+        help="run folders, checkpoints (RUN/checkpoints/step_NNNNNNNN) or the official model.pth.tar of CVPR 2020; "
+        "without any, the baselines alone",
     )
     parser.add_argument(
         "--data",
@@ -48,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help=f"record of the figures as JSON; default: {RECORD_NAME} in the run folder of the first checkpoint",
+        help=f"record of the figures as JSON; default: {RECORD_NAME} in the run folder of the first checkpoint, "
+        f"or FILE.{RECORD_NAME} beside it if that is a file",
     )
     parser.add_argument(
         "--num-pairs",
@@ -85,7 +87,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         loaded = load_network(path, device)
         for refused in loaded.refused:
             _say(f"passed over: {refused}")
-        _say(f"{name}: {loaded.folder}, on {device} ({reason})")
+        _say(f"{name}: {loaded.origin}, on {device} ({reason})")
         methods[name] = Predictor(loaded.net, device)
     comparison = compare({**methods, **BASELINES}, data, num_pairs=options.num_pairs, seed=options.seed, report=_say)
     record = {**comparison.record(), "seed": options.seed, "seconds": round(time.perf_counter() - started, 1)}
@@ -116,6 +118,8 @@ def _default_out(checkpoints: Sequence[Path]) -> Path:
     if not checkpoints:
         raise ConfigError("--out FILE: say where to store the figures, as no checkpoint is given")
     folder = checkpoints[0]
+    if folder.is_file():
+        return folder.with_name(f"{folder.name}.{RECORD_NAME}")
     inside_a_run = folder.resolve().parent.name == "checkpoints"
     return (folder.resolve().parents[1] if inside_a_run else folder) / RECORD_NAME
 

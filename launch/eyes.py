@@ -70,7 +70,7 @@ def _vote(options: argparse.Namespace, config: "PackConfig") -> int:
     loaded = load_network(Path(options.checkpoint), device)
     for refused in loaded.refused:
         print(f"passed over: {refused}", file=sys.stderr)
-    print(f"{loaded.folder}, on {device} ({reason}): {len(items)} undecided pairs", file=sys.stderr, flush=True)
+    print(f"{loaded.origin}, on {device} ({reason}): {len(items)} undecided pairs", file=sys.stderr, flush=True)
     predict = Predictor(loaded.net, device)
     votes: list[Decision] = []
     outcome: Counter[str] = Counter()

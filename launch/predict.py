@@ -28,7 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER", help="folders with all below them"
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="PATH", help="a run folder or a checkpoint")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a run folder, a checkpoint, or the official model.pth.tar of CVPR 2020",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where to write; made if missing")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
@@ -48,7 +54,7 @@ def _predict(options: argparse.Namespace) -> int:
     loaded = load_network(options.checkpoint, device)
     for refused in loaded.refused:
         print(f"passed over: {refused}", file=sys.stderr)
-    print(f"{loaded.folder}, on {device} ({reason})", file=sys.stderr)
+    print(f"{loaded.origin}, on {device} ({reason})", file=sys.stderr)
     failures = []
     for failure in predict_pictures(Predictor(loaded.net, device), jobs, options.out):
         print(f"not predicted: {failure}", file=sys.stderr, flush=True)

@@ -43,11 +43,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _without_credentials(argument: str) -> str:
-    """The argument as it may be stored with the run: the URL of an override loses user, password and query."""
+    """The argument as it may be stored with the run: the URLs of an override lose user, password and query."""
+    from launch.config.report import write_value
+    from launch.config.yaml_loader import parse_value
     from shards.storage import shown
 
-    key, equals, value = argument.partition("=")
-    return f"{key}={shown(value)}" if equals else argument
+    def clean(value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(map(clean, value))
+        if isinstance(value, dict):
+            return {name: clean(item) for name, item in value.items()}
+        return shown(value) if isinstance(value, str) else value
+
+    key, equals, written = argument.partition("=")
+    if not equals:
+        return argument
+    value, _ = parse_value(written)
+    return f"{key}={write_value(clean(value)) if isinstance(value, tuple | dict) else shown(written)}"
 
 
 def _launcher() -> str:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model import weights
+from model import hub, imagenet, weights
 from model.config import ModelConfig
-from model.decoder import FusionDecoder
-from model.encoder import ResNetEncoder
+from model.decoders import build_decoder
+from model.encoders import build_encoder
 
 __all__ = ["DepthNet"]
 
@@ -40,15 +40,8 @@ class DepthNet(nn.Module):
         super().__init__()
         self.config = config
         self.size_hw: tuple[int, int] = (384, 384)
-        self.encoder = ResNetEncoder(
-            config.encoder,
-            variant=config.encoder_variant,
-            bn_eps=config.encoder_bn_eps,
-            width=config.encoder_width,
-        )
-        self.decoder = FusionDecoder(
-            self.encoder.channels, channels=config.decoder_channels, rectified=config.residual == "rectified"
-        )
+        self.encoder = build_encoder(config)
+        self.decoder = build_decoder(config, self.encoder.channels)
         self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         if config.freeze_bn:
@@ -64,20 +57,25 @@ class DepthNet(nn.Module):
         """
         net = cls(config)
         if config.encoder_weights != "none":
-            weights.load_encoder(net.encoder, config)
+            imagenet.load_encoder(net.encoder, config)
         return net
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """The network saved in `folder` (`model.safetensors` and `config.json`), in evaluation mode.
+    def from_pretrained(cls, origin: str | Path) -> Self:
+        """A saved network, in evaluation mode.
+
+        Args:
+            origin: The folder of `model.safetensors` and `config.json`, or a repository of the Hugging Face Hub that
+                holds them, `owner/name` or `owner/name@revision`, where no such folder exists.
 
         Raises:
-            ValueError: A file is missing, malformed, or does not fit the other.
+            ValueError: A file is missing, malformed, or does not fit the other, or the repository cannot be had.
         """
-        config, size_hw = weights.read_config(Path(folder))
+        folder = hub.network_folder(origin)
+        config, size_hw = weights.read_config(folder)
         net = cls(config)
         net.size_hw = size_hw
-        weights.load_network(net, Path(folder))
+        weights.load_network(net, folder)
         return net.eval()
 
     def save_pretrained(self, folder: str | Path, *, size_hw: tuple[int, int] | None = None) -> None:
@@ -118,7 +116,8 @@ class DepthNet(nn.Module):
         scale = 255.0 if image.dtype == torch.uint8 else 1.0
         normalised = (image.to(self.image_mean.dtype) / scale - self.image_mean) / self.image_std
         height, width = image.shape[-2:]
-        bottom, right = -height % STRIDE, -width % STRIDE
+        # Rounding up rather than `-height % STRIDE`: exporters simplify it faster where sizes are symbols.
+        bottom, right = ((side + STRIDE - 1) // STRIDE * STRIDE - side for side in (height, width))
         if bottom or right:
             normalised = functional.pad(normalised, (0, right, 0, bottom), mode="replicate")
         inverse_depth: Tensor = self.decoder(self.encoder(normalised))

@@ -1,45 +1,25 @@
 """Weights in and out: safetensors and JSON, never a pickle.
 
 A saved network is a folder with `model.safetensors` and `config.json` (the layout of the Hugging Face Hub).
+
+    save_network(net, folder, net.config, (384, 384)); config, size_hw = read_config(folder); load_network(net, folder)
 """
 
 import json
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
-import torchvision
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from model.config import ModelConfig
+from model.hub import CONFIG_NAME, WEIGHTS_NAME
+from model.tensor_files import load_strictly, read_tensors
 
-__all__ = ["load_encoder", "load_network", "read_config", "save_network"]
+__all__ = ["load_network", "read_config", "save_network"]
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
 FORMAT_VERSION = 1
 CONFIG_LIMIT_BYTES = 1_000_000
-
-
-def load_encoder(encoder: nn.Module, config: ModelConfig) -> None:
-    """Fill the encoder with ImageNet weights.
-
-    Raises:
-        ValueError: The file cannot be read, names another stride or epsilon than `config`, or other layers.
-    """
-    if config.encoder_weights == "imagenet":
-        state = _torchvision_weights(config)
-        origin = f"torchvision's {config.encoder}"
-    else:
-        path = Path(config.encoder_weights).expanduser()
-        state, facts = _read_tensors(path)
-        _check_variant(facts, config, path)
-        origin = str(path)
-    state = {name: tensor.float() for name, tensor in state.items() if not name.startswith("fc.")}
-    _load_strictly(encoder, state, origin, f"encoder {config.encoder}")
 
 
 def load_network(net: nn.Module, folder: Path) -> None:
@@ -48,8 +28,8 @@ def load_network(net: nn.Module, folder: Path) -> None:
     Raises:
         ValueError: The file is missing, malformed, or of another network.
     """
-    state, _ = _read_tensors(folder / WEIGHTS_NAME)
-    _load_strictly(net, state, str(folder / WEIGHTS_NAME), f"the network of {CONFIG_NAME}")
+    state, _ = read_tensors(folder / WEIGHTS_NAME)
+    load_strictly(net, state, str(folder / WEIGHTS_NAME), f"the network of {CONFIG_NAME}")
 
 
 def save_network(net: nn.Module, folder: Path, config: ModelConfig, size_hw: tuple[int, int]) -> None:
@@ -91,48 +71,3 @@ def read_config(folder: Path) -> tuple[ModelConfig, tuple[int, int]]:
         raise ValueError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not the config of a saved network ({error})") from error
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, whose header the library bounds and checks, and its metadata."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"cannot read weights from {path}: {error}") from error
-
-
-def _torchvision_weights(config: ModelConfig) -> dict[str, Any]:
-    if config.encoder_variant == "v1" and config.encoder == "resnet50":
-        raise ValueError("torchvision's ImageNet weights are for encoder_variant v1.5, not v1")
-    try:
-        state: dict[str, Any] = torchvision.models.get_model_weights(config.encoder)["IMAGENET1K_V1"].get_state_dict(
-            check_hash=True
-        )
-    except (URLError, OSError) as error:
-        raise ValueError(
-            f"cannot download torchvision's {config.encoder} weights ({error}); "
-            "give encoder_weights the path of a .safetensors file instead"
-        ) from error
-    return state
-
-
-def _check_variant(facts: dict[str, str], config: ModelConfig, path: Path) -> None:
-    """Converted weights say what they were trained with; a silent mismatch costs accuracy without an error."""
-    variant = {"1x1": "v1", "3x3": "v1.5"}.get(facts.get("stride", ""), config.encoder_variant)
-    if variant != config.encoder_variant:
-        raise ValueError(f"{path} holds a {variant} ResNet; set encoder_variant to {variant}")
-    eps = float(facts.get("bn_eps", config.encoder_bn_eps))
-    if eps != config.encoder_bn_eps:
-        raise ValueError(f"{path} was trained with batch-norm epsilon {eps}; set encoder_bn_eps to it")
-
-
-def _load_strictly(net: nn.Module, state: dict[str, Tensor], origin: str, what: str) -> None:
-    own = net.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    reshaped = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    faults = [("lacks", missing), ("has the unknown", unexpected), ("has another shape of", sorted(reshaped))]
-    text = "; ".join(f"it {verb} {len(names)} tensors ({names[0]} ...)" for verb, names in faults if names)
-    if text:
-        raise ValueError(f"{origin} does not fit {what}: {text}")
-    net.load_state_dict(state)

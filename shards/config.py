@@ -7,7 +7,10 @@ from pydantic import Field
 from model.config import Section
 from shards.sources.config import SourceConfig
 
-__all__ = ["MatchConfig", "PackConfig", "PairsConfig", "QualityConfig", "ShardsConfig"]
+__all__ = ["MatchConfig", "PackConfig", "PairsConfig", "QualityConfig", "Sampler", "ShardsConfig"]
+
+Sampler = Literal["random", "edge_guided", "stratified"]
+"""How pairs are drawn; also while training."""
 
 
 class MatchConfig(Section):
@@ -51,7 +54,7 @@ class PairsConfig(Section):
 
     num_pairs: int = Field(3000, ge=1, le=100_000)
     """Pairs a picture."""
-    sampler: Literal["random", "edge_guided", "stratified"] = "random"
+    sampler: Sampler = "random"
     """`random` as in the paper, `edge_guided` across the edges of the picture (Xian et al., CVPR 2020), `stratified`
     evenly over depth difference and distance. What a sampler cannot give is filled up with random pairs."""
     edge_share: float = Field(0.75, ge=0, le=1)

@@ -100,7 +100,7 @@ def write_sample(writer: "webdataset.TarWriter", sample: Sample) -> None:
     writer.write({"__key__": sample.key, **encode_sample(sample)})
 
 
-def read_sample(key: str, members: Mapping[str, bytes]) -> Sample:
+def read_sample(key: str, members: Mapping[str, bytes], *, maps: bool = True) -> Sample:
     """Read a sample from its tar members; the JPEG stays encoded (see `decode_jpeg`).
 
     Members of other extensions are left alone: foreign tars may carry more than training needs.
@@ -108,6 +108,7 @@ def read_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     Args:
         key: Name of the sample.
         members: Extension (`jpg`, `disparity.png`, ...) to content.
+        maps: Whether disparity and confidence are wanted; else they are left out, undecoded.
 
     Raises:
         ShardError: A member is missing, malformed or out of bounds.
@@ -123,10 +124,10 @@ def read_sample(key: str, members: Mapping[str, bytes]) -> Sample:
             image=image,
             meta=_decode_json(members["json"]),
             disparity=_decode_png(members["disparity.png"], height_width, np.dtype(np.uint16), "disparity.png")
-            if "disparity.png" in members
+            if maps and "disparity.png" in members
             else None,
             confidence=_decode_png(members["confidence.png"], height_width, np.dtype(np.uint8), "confidence.png")
-            if "confidence.png" in members
+            if maps and "confidence.png" in members
             else None,
             pairs=_decode_npy(members["pairs.npy"]) if "pairs.npy" in members else _no_pairs(),
         )
@@ -178,10 +179,11 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     # OpenCV fills the rest of a picture that is cut off with grey and says nothing, so look for the end mark.
     picture = None
     if data.rfind(_JPEG_END) > 0:
-        picture = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        picture = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     if picture is None or picture.shape != (*hw, 3):
         raise DecodeError("jpg: the picture is damaged or cut off")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture).astype(np.uint8, copy=False)
+    return picture.astype(np.uint8, copy=False)
 
 
 def _validate(sample: Sample) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "members_digest",
     "scan_tar",
     "split_members",
+    "split_name",
 ]
 
 ROW = np.dtype([("shard", "<u4"), ("digest", "<u4"), ("offset", "<u8"), ("length", "<u8")])
@@ -154,7 +155,7 @@ def split_members(raw: bytes) -> tuple[str, dict[str, bytes]]:
         entry = read_entry(file.read, f"byte {at} of the sample")
         if entry is None or not entry.is_file:
             raise ShardError("its byte range holds a folder or an end mark; only plain files are read")
-        found, extension = _split_name(entry.name)
+        found, extension = split_name(entry.name)
         if members and found != key:
             raise ShardError(f"its byte range holds members of two samples, {key} and {found}")
         if extension in members or len(members) == _MAX_MEMBERS:
@@ -220,7 +221,7 @@ def iter_samples(file: Readable, limit_bytes: int = MAX_SAMPLE_BYTES) -> Iterato
     start = end = at = 0
     while True:
         entry = read_entry(file.read, f"byte {at}")
-        found, extension = _split_name(entry.name) if entry is not None and entry.is_file else ("", "")
+        found, extension = split_name(entry.name) if entry is not None and entry.is_file else ("", "")
         if found != key:  # a folder between two samples ends the first one, too
             if members:
                 yield TarSample(key, members, start, end - start)
@@ -246,11 +247,14 @@ def iter_samples(file: Readable, limit_bytes: int = MAX_SAMPLE_BYTES) -> Iterato
         at = end
 
 
-def _split_name(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """Key and extension of a member name, as webdataset splits it: the key ends at the first dot of the file's name.
 
     A key that is not of our plain characters (capitals, a folder) is named by `sample_key`, the same wherever it is
     read. Names are never used as paths.
+
+    Raises:
+        ShardError: It is not of the form KEY.EXTENSION.
     """
     while name.startswith("./"):
         name = name[2:]

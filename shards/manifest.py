@@ -123,17 +123,21 @@ def read_manifest(url: str) -> Manifest:
             names files that are not plain names.
     """
     where = join(url, MANIFEST_NAME)
-    if not exists(where):
+    try:
+        data = read_bytes(where, _MAX_MANIFEST_BYTES)
+    except ShardError as error:
+        if not isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            raise
         if not exists(url):
             raise ShardError(
                 f"{shown(url)}: there is no such dataset of shards; make one with `python -m launch.shards`"
-            )
+            ) from None
         raise ShardError(
             f"{shown(where)} is missing: this is no dataset of shards, or packing or copying it did not finish; "
             "pack it again, or copy it again with its manifest"
-        )
+        ) from None
     try:
-        content = json.loads(read_bytes(where, _MAX_MANIFEST_BYTES))
+        content = json.loads(data)
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
         version = content.get("format_version")

@@ -1,7 +1,8 @@
 """Files at any fsspec URL: bounded reads, and writes that appear whole or not at all.
 
 A plain path or `file://` is handled with the operating system directly (write under a temporary name, fsync, rename,
-fsync the folder); every other URL goes through fsspec, whose object stores publish an upload atomically.
+fsync the folder); every other URL goes through fsspec, whose object stores publish an upload atomically. There, reads
+of whole files and writes are tried again for a minute where a fault may pass (`shards.retry`).
 
     publish_bytes(join(url, "manifest.json"), data); data = read_bytes(join(url, "manifest.json"), 1 << 20)
 """
@@ -10,6 +11,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +20,8 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from shards.errors import ShardError
+from shards.remote_file import RemoteFile
+from shards.retry import with_retries
 
 __all__ = [
     "exists",
@@ -32,10 +36,13 @@ __all__ = [
     "publish_file",
     "read_at",
     "read_bytes",
+    "remote_file",
     "remove",
     "shown",
 ]
 
+_RETRY_SECONDS = 60.0
+_SMALL_FILE_SECONDS = 60.0  # patience with one attempt
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|[a-z0-9]+::")  # two letters at least: C:\ is a drive
 _USER = re.compile(r"://[^/@]*@")
 _QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL inside a driver's message: it may hold a token
@@ -94,11 +101,26 @@ def read_bytes(url: str, limit_bytes: int) -> bytes:
     Raises:
         ShardError: It does not exist, cannot be read or is larger.
     """
-    with open_read(url) as file:
-        data: bytes = _try("read", url, file.read, limit_bytes + 1)
+    data: bytes
+    if local_path(url) is None:
+        # One request: the drivers' open files ask for the size first, and some take a failed answer for a missing file.
+        file = remote_file(url)
+        data = _try_again("read", url, lambda: file.read(0, limit_bytes + 1, timeout_seconds=_SMALL_FILE_SECONDS))
+    else:
+        with open_read(url) as opened:
+            data = _try("read", url, opened.read, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise ShardError(f"{shown(url)}: larger than {limit_bytes} bytes, which is the most such a file may have")
     return data
+
+
+def remote_file(url: str) -> RemoteFile:
+    """The file at a remote URL, for reads of its ranges.
+
+    Raises:
+        ShardError: The URL is none, or no driver for it is installed.
+    """
+    return RemoteFile(*_remote(url))
 
 
 def read_at(file: Any, url: str, offset: int, length: int) -> bytes:
@@ -128,7 +150,7 @@ def publish_bytes(url: str, data: bytes) -> None:
     path = local_path(url)
     if path is None:
         fs, remote = _remote(url)
-        _try("write", url, fs.pipe_file, remote, data)
+        _try_again("write", url, fs.pipe_file, remote, data)
         return
     part = path.with_name(f".{path.name}.part")
     try:
@@ -154,7 +176,7 @@ def publish_file(local: Path, url: str) -> None:
     try:
         if path is None:
             fs, remote = _remote(url)
-            _try("write", url, fs.put_file, str(local), remote)
+            _try_again("write", url, fs.put_file, str(local), remote)
             local.unlink()
         elif local.parent.resolve() == path.parent.resolve():
             local.replace(path)
@@ -246,3 +268,9 @@ def _try(what: str, url: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     except Exception as error:
         reason = str(getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise ShardError(f"{shown(url)}: cannot {what} it: {_USER.sub('://', _QUERY.sub('?...', reason))}") from error
+
+
+def _try_again(what: str, url: str, call: Any, *args: Any) -> Any:
+    """`_try` of a call that may be repeated, again and again where a fault may pass."""
+    until = time.monotonic() + _RETRY_SECONDS
+    return _try(what, url, with_retries, lambda _: call(*args), until=until)

@@ -52,7 +52,7 @@ def explain(
         path = without_tags(schema, details["loc"])
         if details["type"] == "union_tag_not_found":
             missing.append((*path, _tag_name(schema, path, values)))
-        elif details["type"] == "missing" and not isinstance(path[-1], int):
+        elif details["type"] == "missing" and not any(isinstance(part, int) for part in path):
             missing.append(path)
         else:
             path, text = _describe(details, _as_written(path, values), schema, values)
@@ -113,6 +113,8 @@ def _describe(
         section = section_at(schema, path, values)
         names = f" ({', '.join(section.model_fields)})" if section is not None else ""
         return path, f"is a section of settings{names}, not {show(given)}"
+    if kind == "missing" and isinstance(path[-1], str):
+        return path, "missing"
     if kind in {"missing", "too_short", "too_long"} and field is not None:
         whole = path[:-1] if kind == "missing" else path
         return whole, f"needs {type_text(field, _indices(whole))}, got {show(given)}"
@@ -124,7 +126,9 @@ def _describe(
 
 
 def _indices(path: KeyPath) -> list[int]:
-    return [part for part in path if isinstance(part, int)]
+    """The indices at the end of a path: those into the value of its last key."""
+    keys_end = max((end for end, part in enumerate(path, 1) if isinstance(part, str)), default=0)
+    return [part for part in path[keys_end:] if isinstance(part, int)]
 
 
 def _hint(kind: str, given: object) -> str:

@@ -45,6 +45,10 @@ def write_value(value: object, *, in_list: bool = False) -> str:
         read, problems = parse_value(f"[{value}]" if in_list else f"key: {value}")
         plain = not problems and read == ((value,) if in_list else {"key": value})
         return value if plain and value.isprintable() and "#" not in value else _quoted(value)
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {write_value(item, in_list=True)}" for name, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(write_value(item, in_list=True) for item in value) + "]"
     return repr(value)

@@ -71,7 +71,7 @@ def resolve(
     missing = [*missing, *absent]
 
     for at in _needed(needs, settings.values, missing):
-        if not any(problem.path and at[: len(problem.path)] == problem.path for problem in problems):
+        if not any(problem.path and _overlap(at, problem.path) for problem in problems):
             section = settings.places.get(at[:1], top)
             place = top if section == COMMAND_LINE else section
             problems.append(Problem(place, at, missing_text(schema, at, settings.values)))
@@ -97,9 +97,14 @@ def _not_finite(settings: Settings, place_of: Callable[[KeyPath], Place]) -> lis
     for path, value in list(_leaves(settings.values)):
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(Problem(place_of(path), path, f"must be a finite number, got {show(value)}"))
-            key = next(end for end in range(len(path), 0, -1) if isinstance(path[end - 1], str))
-            settings.drop(path[:key])
+            list_at = next((end for end, part in enumerate(path) if isinstance(part, int)), len(path))
+            settings.drop(path[:list_at])
     return problems
+
+
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
+    """Whether one path is the other or leads to it."""
+    return all(first == second for first, second in zip(one, other, strict=False))
 
 
 def _leaves(value: Value, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Value]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 
 from launch.config.problems import KeyPath, dotted
@@ -59,6 +59,15 @@ def _alternatives(annotation: object) -> Iterator[object]:
 def members(field: FieldInfo) -> list[Schema]:
     """The models a field may hold: none for a plain setting, one for a section, several for a union."""
     return [part for part in _alternatives(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def item_section(field: FieldInfo) -> Schema | None:
+    """The model of each item, where the field may hold a list of sections."""
+    for part in _alternatives(field.annotation):
+        for item in get_args(part) if get_origin(part) is tuple else ():
+            if isinstance(item, type) and issubclass(item, BaseModel):
+                return item
+    return None
 
 
 def tag_key(field: FieldInfo) -> str | None:
@@ -125,10 +134,15 @@ def exclusive(section: Schema) -> tuple[str, ...]:
 
 
 def section_at(schema: Schema, path: KeyPath, values: Mapping[str, object]) -> Schema | None:
-    """The model that holds the keys below `path`; of a union, the member that `values` (of the whole config) choose."""
+    """The model that holds the keys below `path`; of a union, the member that `values` (of the whole config) choose.
+
+    Indices of lists may be left out, as all sections of a list are alike.
+    """
     section: Schema | None = schema
     here: object = values
     for part in path:
+        if isinstance(part, int):
+            continue
         field = None if section is None else section.model_fields.get(str(part))
         if field is None:
             return None
@@ -138,7 +152,7 @@ def section_at(schema: Schema, path: KeyPath, values: Mapping[str, object]) -> S
             tag = here.get(key) if isinstance(here, Mapping) else None
             section = tags(field).get(str(tag))
         else:
-            section = found[0] if found else None
+            section = found[0] if found else item_section(field)
     return section
 
 
@@ -157,16 +171,27 @@ def without_tags(schema: Schema, location: KeyPath) -> KeyPath:
     path: list[str | int] = []
     section: Schema | None = schema
     union: FieldInfo | None = None
+    labels: set[str] = set()
     for part in location:
+        if part in labels:
+            labels = set()
+            continue
         if union is not None and part in tags(union):
             section, union = tags(union)[str(part)], None
             continue
         path.append(part)
         field = section.model_fields.get(str(part)) if section is not None else None
+        labels = _labels(field) if field is not None else set()
         found = members(field) if field is not None else []
         union = field if len(found) > 1 else None
         section = found[0] if len(found) == 1 else None
     return tuple(path)
+
+
+def _labels(field: FieldInfo) -> set[str]:
+    """The tags of alternatives that are no models, such as one value or a list of them."""
+    metadata = [item for part in get_args(field.annotation) for item in getattr(part, "__metadata__", ())]
+    return {item.tag for item in metadata if isinstance(item, Tag)}
 
 
 def keys(schema: Schema, prefix: KeyPath = ()) -> dict[str, FieldInfo]:

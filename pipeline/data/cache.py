@@ -1,29 +1,51 @@
 """A node-local copy of remote shards, shared by all processes and runs of the machine.
 
 A file appears under its final name only when it is whole and its sha256 is the manifest's, so whoever finds it may
-trust it. A lock that the kernel releases lets one process fetch while the others wait; what a killed one left behind is
-overwritten by the next.
+trust it. Until then it is `.NAME.part`, locked by the process that fetches it; the others wait for the lock. There are
+no lock files: the lock goes when the part is renamed, or with its process, however that ends; a part that nobody holds
+is overwritten by the next process that wants the file and removed by the next that looks for one.
 
-    path = ShardCache("s3://bucket/shards", default_cache_folder() / fingerprint[:16]).fetch(name, size, sha256)
+flock itself and not filelock's wrapper, as for the lock of a run.
+
+    cache = ShardCache("s3://bucket/shards", folder, budget_bytes=20 << 30, retry_seconds=600)
+    path = cache.fetch(name, size, sha256)
 """
 
-import hashlib
+import contextlib
+import errno
+import fcntl
 import os
+import shutil
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
-
+from pipeline.data.eviction import make_room, used_bytes
+from pipeline.data.fetch import FetchCounts, Pace, fetch_file
 from shards.errors import ShardError
-from shards.storage import fsync_folder, join, open_read, shown
+from shards.storage import join, shown
 
-__all__ = ["ShardCache", "default_cache_folder"]
+__all__ = ["ShardCache", "default_budget_bytes", "default_cache_folder"]
 
-_PIECE_BYTES = 8 << 20
+_PART = ".part"
+_FREE_SHARE = 0.5
+_BROKEN_SECONDS = 60.0
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def default_cache_folder() -> Path:
     """Where fetched shards go unless `data.cache_dir` says otherwise."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "depthrank"
+
+
+def default_budget_bytes(folder: Path) -> int:
+    """Half of what a folder's disk has free, its own files counted as free."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return int(_FREE_SHARE * (shutil.disk_usage(there).free + used_bytes(folder)))
 
 
 class ShardCache:
@@ -32,14 +54,35 @@ class ShardCache:
     Args:
         url: fsspec URL of a dataset.
         folder: Local folder that holds files of this dataset only; made when the first file comes.
+        budget_bytes: What its files may take; more only where one that is needed now would not fit.
+        retry_seconds: How long faults that may pass are tried again.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *, budget_bytes: int, retry_seconds: float = 600) -> None:
         self.url = url
         self.folder = folder
+        self.budget_bytes = budget_bytes
+        self._retry_seconds = retry_seconds
+        self._start()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in ("url", "folder", "budget_bytes", "_retry_seconds")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    def _start(self) -> None:
+        self.counts = FetchCounts()
+        self._pace = Pace()
+        self._broken: dict[str, tuple[float, str]] = {}
+
+    def has(self, name: str, size: int) -> bool:
+        """Whether there is a whole copy of a file of this size."""
+        return _has_size(self.folder / name, size)
 
     def fetch(self, name: str, size: int, sha256: str) -> Path:
-        """Path of the local copy of a file; fetched and verified unless it is there.
+        """Path of the local copy of a file; fetched and verified unless it is there. Waits for whoever fetches it.
 
         Args:
             name: Plain file name.
@@ -47,50 +90,180 @@ class ShardCache:
             sha256: Its digest in hexadecimal.
 
         Raises:
-            ShardError: It cannot be fetched, is not what the manifest says, or there is no room for it.
+            ShardError: It cannot be fetched, is not what the manifest says, or there is no room for it. For a minute
+                the same error comes at once, then one attempt is made a minute.
         """
-        path = self.folder / name
+        if not self.has(name, size):
+            self._fetch(name, size, sha256, wait=True, coming=())
+        return self.folder / name
+
+    def fetch_ahead(
+        self, name: str, size: int, sha256: str, coming: Sequence[str], stop: threading.Event | None = None
+    ) -> None:
+        """Fetch a file that will be needed, unless another process has it in hand; for a background thread.
+
+        Args:
+            name: As `fetch`.
+            size: As `fetch`.
+            sha256: As `fetch`.
+            coming: Files in the order of their next use; a full disk is eased by removing the last ones.
+            stop: Once it is set, faults are not tried again.
+
+        Raises:
+            ShardError: As `fetch`.
+        """
+        self._fetch(name, size, sha256, wait=False, coming=coming, stop=stop)
+
+    def drop(self, name: str) -> None:
+        """Remove a copy that has turned out to be damaged; a reader that has it open is not disturbed."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def in_hand(self) -> set[str]:
+        """Files that the processes of this machine are fetching now; parts that nobody holds are removed."""
+        names: set[str] = set()
         try:
-            if _has_size(path, size):
-                return path
+            with os.scandir(self.folder) as entries:
+                parts = [Path(entry.path) for entry in entries if _is_part(entry.name)]
+        except FileNotFoundError:
+            return names
+        for part in parts:
+            try:
+                descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue  # renamed meanwhile
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_named(descriptor, part):
+                    part.unlink()
+            except OSError:
+                names.add(part.name[1:].removesuffix(_PART))
+            finally:
+                os.close(descriptor)
+        return names
+
+    def bytes_to_come(self, name: str, size: int) -> int:
+        """Bytes for which a file that is being fetched has not yet taken room."""
+        for path in (self.folder / name, _part(self.folder / name)):
+            with contextlib.suppress(FileNotFoundError):
+                return max(0, size - path.stat().st_size)
+        return size
+
+    def _fetch(
+        self,
+        name: str,
+        size: int,
+        sha256: str,
+        *,
+        wait: bool,
+        coming: Sequence[str],
+        stop: threading.Event | None = None,
+    ) -> None:
+        path = self.folder / name
+        now = time.monotonic()
+        since, message = self._broken.get(name, (0.0, ""))
+        if message and now < since + _BROKEN_SECONDS:
+            raise ShardError(message)
+        until = now if message else now + self._retry_seconds
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{name}.lock"):
-                if not _has_size(path, size):
-                    self._fetch(path, size, sha256)
+            descriptor = _claim(path, size, wait=wait)
+            if descriptor is None:
+                return
+            try:
+                if wait:
+                    make_room(self.folder, size, self.budget_bytes, coming)
+                self._fill(descriptor, path, size, sha256, until, coming, stop)
+            finally:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile shares the lock
+                os.close(descriptor)
         except OSError as error:
             raise ShardError(
                 f"{path}: cannot keep a copy of {shown(join(self.url, name))} there: {error.strerror or error}; "
-                "data.cache_dir chooses another folder"
+                "data.cache_dir chooses another folder, data.cache_gb its size"
             ) from error
-        return path
+        except ShardError as error:
+            self._broken[name] = time.monotonic(), str(error)
+            raise
+        self._broken.pop(name, None)
 
-    def _fetch(self, path: Path, size: int, sha256: str) -> None:
+    def _fill(
+        self,
+        descriptor: int,
+        path: Path,
+        size: int,
+        sha256: str,
+        until: float,
+        coming: Sequence[str],
+        stop: threading.Event | None,
+    ) -> None:
+        """Fetch into a part that is ours, and rename it; on failure it is removed."""
+        part = _part(path)
         where = join(self.url, path.name)
-        part = path.with_name(f".{path.name}.part")
-        digest = hashlib.sha256()
-        received = 0
         try:
-            with open_read(where) as source, part.open("wb") as target:
-                while received <= size and (piece := source.read(_PIECE_BYTES)):
-                    received += len(piece)
-                    digest.update(piece)
-                    target.write(piece)
-                target.flush()
-                os.fsync(target.fileno())
-            if received != size or digest.hexdigest() != sha256:
-                got = f"{received} bytes" if received <= size else f"more than {size} bytes"
-                raise ShardError(
-                    f"{shown(where)} is not the file that its manifest lists: got {got}, sha256 "
-                    f"{digest.hexdigest()[:12]}..., expected {size} bytes, {sha256[:12]}...; pack or upload it again"
-                )
+            try:
+                _reserve(descriptor, size)
+            except OSError as error:
+                # Somebody else has filled the disk: all that is not in use goes, if it must.
+                if error.errno not in _FULL or not make_room(self.folder, size, 2 * size, coming):
+                    raise
+                _reserve(descriptor, size)
+            fetch_file(where, size, sha256, descriptor, until=until, pace=self._pace, counts=self.counts, stop=stop)
+            # Not synced: each sample is verified when it is read, so what a power cut leaves is found and fetched anew.
             part.replace(path)
-            fsync_folder(path.parent)
-        finally:
+        except BaseException:
             part.unlink(missing_ok=True)
+            raise
+
+
+def _claim(path: Path, size: int, *, wait: bool) -> int | None:
+    """Create and lock the part of a file; None where the file has come or, without `wait`, is in another's hands."""
+    part = _part(path)
+    while not _has_size(path, size):
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_named(descriptor, part):  # else its holder has renamed or removed it: look again
+                if not _has_size(path, size):
+                    return descriptor
+                part.unlink()
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    return None
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the room at once: others see it, and a full disk is told before the download."""
+    os.ftruncate(descriptor, 0)
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    os.ftruncate(descriptor, size)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_PART}")
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PART)
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one of this name."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    own = os.fstat(descriptor)
+    return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
 
 
 def _has_size(path: Path, size: int) -> bool:
     try:
         return path.stat().st_size == size
-    except FileNotFoundError:
+    except OSError:
         return False

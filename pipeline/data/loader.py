@@ -1,37 +1,44 @@
 """The training stream: batches of the endless order, prepared by worker processes.
 
 The dataset is map-style over positions of the stream and the batch sampler yields plain integers, so torch hands the
-batches out in order whatever the number of workers. A position alone decides what its picture looks like.
+batches out in order whatever the number of workers. A position alone decides what its picture looks like. The stream
+has no end, so the workers start once and live as long as the run.
 
     stream = TrainStream(data, size_hw=(384, 384), seed=0, batch_size=8, micro_batch_size=None, rank=0, world_size=1)
     for micro_batches in stream.steps(start_step): ...
 """
 
+import logging
 import math
 import multiprocessing
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.data.config import DataConfig
-from pipeline.data.order import ORDER_VERSION, SampleOrder, rank_slots
+from pipeline.data.mixture import Mixture
+from pipeline.data.order import ORDER_VERSION, SampleOrder, rank_slots, stand_in
 from pipeline.data.store import ShardStore
-from pipeline.data.training_sample import TrainingPicture, training_picture
+from pipeline.data.training_sample import TrainingPicture, needs_maps, training_picture
 from pipeline.data.workers import init_worker, signals_held, stop_processes, worker_context
-from shards.errors import ConfigError, DataError
+from shards.errors import ConfigError, DataError, DecodeError, ShardError
 from shards.format import Sample
-from shards.randomness import CounterRng
+from shards.manifest import SplitName
 from shards.storage import shown
 
 __all__ = ["Batch", "TrainStream", "validation_samples"]
 
 Batch = dict[str, Any]
-"""The fields of `TrainingPicture` stacked; `sample` and `positions`, int64 (b,); `keys`, a list of b strings."""
+"""The fields of `TrainingPicture` that are not None, stacked; `dataset` (its number in the mixture), `sample` (of that
+dataset) and `positions`, int64 (b,); `keys`, b strings; `replaced`, how many stand in for unreadable samples (int)."""
+_STAND_INS = 16  # tried for one unreadable sample; if all fail, the dataset is beyond skipping
+_NAMED = 5  # unreadable samples that are named in warnings
+_log = logging.getLogger("depthrank")
 
 
 class TrainStream:
@@ -45,10 +52,11 @@ class TrainStream:
         micro_batch_size: Samples of one of the batches that make up a process's share of a step; None takes all of it.
         rank: Number of this process.
         world_size: Number of processes.
+        dense: Whether the batches hold `inverse_depth` and `confidence`; a loss on pairs needs neither.
 
     Raises:
-        ConfigError: The processes do not divide the batch.
-        ShardError: The dataset is missing, incomplete or damaged.
+        ConfigError: The processes do not divide the batch, or a dataset is listed twice.
+        ShardError: A dataset is missing, incomplete or damaged.
     """
 
     def __init__(
@@ -61,31 +69,37 @@ class TrainStream:
         micro_batch_size: int | None,
         rank: int,
         world_size: int,
+        dense: bool = True,
     ) -> None:
         self._slots = rank_slots(batch_size, rank, world_size)
         self._batch_size = batch_size
         self._micro_batch_size = min(micro_batch_size or len(self._slots), len(self._slots))
         self._num_workers = data.num_workers
         self._context = worker_context() if data.num_workers else None
-        store = ShardStore(data.train, "train", data.cache_dir, data.limit)
-        order = SampleOrder(store.shard_sizes, seed=seed, lanes=data.lanes, window=data.window)
-        self._pictures = _Pictures(store, order, data, size_hw)
+        self._rank, self._world_size = rank, world_size
+        share = 1 / len(data.datasets)
+        stores = [_open_store(data, dataset.url, "train", data.limit, share) for dataset in data.datasets]
+        _refuse_repetition([store.fingerprint for store in stores])
+        orders = [SampleOrder(store.shard_sizes, seed=seed, lanes=data.lanes, window=data.window) for store in stores]
+        self._mixture = Mixture(orders, [dataset.weight for dataset in data.datasets])
+        self._pictures = _Pictures(stores, self._mixture, data, seed, size_hw, dense)
         self._batches: Iterator[Any] | None = None
         self._opened = 0
+        self._named = 0
         self._end_workers: weakref.finalize[[list[BaseProcess]], TrainStream] | None = None
-        self.num_samples = order.num_samples
-        """Samples of an epoch."""
+        self.num_samples = self._mixture.num_samples
+        """Samples of an epoch; of a mixture, of all its datasets together."""
         self.identity: dict[str, Any] = {
             "order_version": ORDER_VERSION,
-            "fingerprint": store.fingerprint,
-            "num_samples": order.num_samples,
+            **_datasets_identity(stores, self._mixture),
+            "num_samples": self.num_samples,
             "limit": data.limit,
             "lanes": data.lanes,
             "window": data.window,
             "seed": seed,
             "batch_size": batch_size,
         }
-        """Everything that decides which sample is where; kept in checkpoints."""
+        """Everything that decides which sample is where, as JSON values; kept in checkpoints."""
 
     def steps(self, start_step: int) -> Iterator[list[Batch]]:
         """Endless optimizer steps from `start_step` on, each a list of micro-batches; loading begins at once.
@@ -95,8 +109,9 @@ class TrainStream:
         """
         self.close()
         self._opened += 1
+        self._fetch_ahead(start_step)
         self._batches = self._start(start_step)
-        return self._steps()
+        return self._steps(start_step)
 
     def close(self) -> None:
         """End the workers and close the shards; nothing happens where none are open."""
@@ -104,7 +119,8 @@ class TrainStream:
         if self._end_workers is not None:
             self._end_workers()
             self._end_workers = None
-        self._pictures.store.close()
+        for store in self._pictures.stores:
+            store.close()
 
     def _start(self, start_step: int) -> Iterator[Any]:
         # A generator of its own, or torch would draw the workers' seed from the global one and so change the training.
@@ -126,11 +142,20 @@ class TrainStream:
         self._end_workers = weakref.finalize(self, stop_processes, workers)
         return batches
 
-    def _steps(self) -> Iterator[list[Batch]]:
+    def _steps(self, start_step: int) -> Iterator[list[Batch]]:
         number = math.ceil(len(self._slots) / self._micro_batch_size)
         opened = self._opened
-        while self._batches is not None and opened == self._opened:
+        for step in count(start_step):
+            if self._batches is None or opened != self._opened:
+                return
+            self._fetch_ahead(step)
             yield [self._next_batch() for _ in range(number)]
+
+    def _fetch_ahead(self, step: int) -> None:
+        """Tell the stores what this process needs from a step on."""
+        coming = self._mixture.coming_shards(step * self._batch_size, [self._rank], self._world_size)
+        for store, shards in zip(self._pictures.stores, coming, strict=True):
+            store.prefetch(shards)
 
     def _next_batch(self) -> Batch:
         # The workers end when the last reference to torch's iterator goes, so no local name (which a traceback would
@@ -149,7 +174,16 @@ class TrainStream:
             ) from None
         if isinstance(batch, DataError):
             raise batch
+        self._warn(batch.pop("unreadable"))
         return batch
+
+    def _warn(self, unreadable: list[str]) -> None:
+        """Name the first samples that others stand in for; the batches count all of them."""
+        for reason in unreadable[: max(0, _NAMED - self._named)]:
+            _log.warning("data.on_bad_shard: another sample stands in for one that cannot be read: %s", reason)
+        if self._named < _NAMED <= self._named + len(unreadable):
+            _log.warning("data.on_bad_shard: further samples that cannot be read are counted only")
+        self._named += len(unreadable)
 
 
 def validation_samples(
@@ -163,7 +197,7 @@ def validation_samples(
     """
     if data.val is None:
         raise ConfigError("data.val: it is not set, so there is nothing to validate on")
-    store = ShardStore(data.val, "val", data.cache_dir, max_samples)
+    store = _open_store(data, data.val, "val", max_samples)
     try:
         for sample in range(rank, len(store), world_size):
             yield store.read(sample)
@@ -171,45 +205,127 @@ def validation_samples(
         store.close()
 
 
+class _UnreadableError(ShardError):
+    """The bytes of a sample are at fault, not settings that ask for what it was never given."""
+
+
+class _Prepared(NamedTuple):
+    """One sample of a batch, and why others could not be served at its position."""
+
+    dataset: int
+    sample: int
+    key: str
+    picture: TrainingPicture
+    unreadable: list[str]
+
+
+def _open_store(
+    data: DataConfig, url: str, split: SplitName, limit: int | None, cache_share: float = 1.0
+) -> ShardStore:
+    return ShardStore(
+        url,
+        split,
+        data.cache_dir,
+        limit,
+        cache_bytes=None if data.cache_gb is None else int(data.cache_gb * 1e9),
+        cache_share=cache_share,
+        retry_seconds=60 * data.retry_minutes,
+    )
+
+
 class _Pictures(Dataset[Any]):
     """Map-style dataset over positions of the stream; lives in the workers."""
 
-    def __init__(self, store: ShardStore, order: SampleOrder, config: DataConfig, size_hw: tuple[int, int]) -> None:
-        self.store = store
-        self._order = order
+    def __init__(
+        self,
+        stores: Sequence[ShardStore],
+        mixture: Mixture,
+        config: DataConfig,
+        seed: int,
+        size_hw: tuple[int, int],
+        dense: bool,
+    ) -> None:
+        self.stores = stores
+        self._mixture = mixture
         self._config = config
+        self._seed = seed
         self._size_hw = size_hw
+        self._dense = dense
 
     def __getitems__(self, positions: list[int]) -> Batch | DataError:
         """A whole batch; an error of the data comes as a value, as torch would wrap it into a worker's traceback."""
         try:
-            located = [(position, *self._order.locate(position)) for position in positions]
-            prepared = [self._prepare(*place) for place in located]
+            prepared = [self._prepare(position) for position in positions]
         except DataError as error:
             return error.with_traceback(None)
-        keys, pictures = zip(*prepared, strict=True)
+        datasets, samples, keys, pictures, unreadable = zip(*prepared, strict=True)
         batch: Batch = {
-            name: torch.stack([getattr(picture, name) for picture in pictures]) for name in TrainingPicture._fields
+            name: torch.stack([getattr(picture, name) for picture in pictures])
+            for name in TrainingPicture._fields
+            if getattr(pictures[0], name) is not None
         }
-        batch["sample"] = torch.tensor([sample for _, _, sample in located])
+        batch["dataset"] = torch.tensor(datasets)
+        batch["sample"] = torch.tensor(samples)
         batch["positions"] = torch.tensor(positions)
         batch["keys"] = list(keys)
+        batch["replaced"] = sum(map(bool, unreadable))
+        batch["unreadable"] = [reason for reasons in unreadable for reason in reasons]
         return batch
 
-    def _prepare(self, position: int, epoch: int, sample: int) -> tuple[str, TrainingPicture]:
-        key = (self._order.seed, self.store.fingerprint, epoch, sample)
-        view_rng, pairs_rng = CounterRng(*key, "view"), CounterRng(*key, "pairs")
-        try:
-            stored = self.store.read(sample)
+    def _prepare(self, position: int) -> _Prepared:
+        """The sample at a position; with `on_bad_shard: skip` the first that can be read of it and its stand-ins."""
+        dataset, epoch, sample = self._mixture.locate(position)
+        store = self.stores[dataset]
+        key: tuple[int | str, ...] = (self._seed, store.fingerprint, epoch, sample)
+        unreadable: list[str] = []
+        served = sample
+        while True:
             try:
-                return stored.key, training_picture(stored, self._config, self._size_hw, view_rng, pairs_rng)
-            except DataError as error:
-                raise type(error)(f"{shown(self.store.url)}: {error}") from error
-        except DataError:
-            raise
-        except Exception as error:
-            error.add_note(f"while preparing sample {sample} of {shown(self.store.url)}, position {position}")
-            raise
+                return _Prepared(dataset, served, *self._picture(store, served, key), unreadable)
+            except _UnreadableError as error:
+                if self._config.on_bad_shard == "error" or len(unreadable) == _STAND_INS:
+                    raise
+                unreadable.append(str(error))
+            except DataError:
+                raise
+            except Exception as error:
+                error.add_note(f"while preparing sample {served} of {shown(store.url)}, position {position}")
+                raise
+            attempt = len(unreadable)
+            served = stand_in(len(store), self._seed, epoch, sample, attempt)
+            key = (self._seed, store.fingerprint, epoch, sample, "stand-in", attempt)
+
+    def _picture(self, store: ShardStore, sample: int, key: tuple[int | str, ...]) -> tuple[str, TrainingPicture]:
+        try:
+            stored = store.read(sample, maps=needs_maps(self._config, self._dense))
+        except ShardError as error:
+            raise _UnreadableError(str(error)) from error
+        try:
+            return stored.key, training_picture(stored, self._config, self._size_hw, key, self._dense)
+        except DataError as error:
+            kind = _UnreadableError if isinstance(error.__cause__, DecodeError) else type(error)
+            raise kind(f"{shown(store.url)}: {error}") from error
+
+
+def _refuse_repetition(fingerprints: Sequence[str]) -> None:
+    for number, fingerprint in enumerate(fingerprints):
+        first = fingerprints.index(fingerprint)
+        if first < number:
+            raise ConfigError(
+                f"data.train[{number}]: the same dataset as data.train[{first}]; list it once, with both weights"
+            )
+
+
+def _datasets_identity(stores: Sequence[ShardStore], mixture: Mixture) -> dict[str, Any]:
+    """What identifies the datasets; of one alone as it was before there were mixtures."""
+    if len(stores) == 1:
+        return {"fingerprint": stores[0].fingerprint}
+    return {
+        "datasets": [
+            {"fingerprint": store.fingerprint, "num_samples": len(store), "weight": weight}
+            for store, weight in zip(stores, mixture.weights, strict=True)
+        ]
+    }
 
 
 def _positions(start_step: int, batch_size: int, slots: range, micro_batch_size: int) -> Iterator[list[int]]:

@@ -9,10 +9,13 @@ our own: the same on every machine and with every library version, exact, and O(
 
     order = SampleOrder([1000, 1000, 870], seed=0, lanes=1, window=4096)
     epoch, sample = order.locate(123_456)
+    next_shards = order.coming_shards(123_456)
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 
 from shards.errors import ConfigError
 
-__all__ = ["ORDER_VERSION", "SampleOrder", "permute", "permute_all", "rank_slots"]
+__all__ = ["ORDER_VERSION", "SampleOrder", "permutation_key", "permute", "permute_all", "rank_slots", "stand_in"]
 
 ORDER_VERSION = 1
 """Changes when the same settings would give another order."""
@@ -29,7 +32,8 @@ _MASK = (1 << 64) - 1
 _ROUNDS = 6
 _MIN_HALF_BITS = 3  # a network on fewer bits reaches too few of the permutations of a handful of elements
 _FEW = 256  # below this, plain integers are faster than numpy's cost a call
-_SHARDS, _WINDOW = 1, 2  # what a permutation is for; part of its key
+_SHARDS, _WINDOW, _STAND_IN = 1, 2, 4  # what a key is for, a part of it; 3 is the mixture's
+_PLACES = 1024  # looked at in one go for the coming shards
 
 
 class SampleOrder:
@@ -63,21 +67,82 @@ class SampleOrder:
             raise ValueError(f"position {position} must be >= 0")
         epoch, place = divmod(position, self.num_samples)
         lane, place = place % self.lanes, place // self.lanes
-        quotient, longer = divmod(self.num_samples, self.lanes)
-        lane_start = lane * quotient + min(lane, longer)
-        lane_length = quotient + (lane < longer)
+        lane_start, lane_length = self._lane(lane)
         window, place = divmod(place, self.window)
         window_start = window * self.window
         size = min(self.window, lane_length - window_start)
-        row = lane_start + window_start + permute(place, size, _key(self.seed, epoch, _WINDOW, lane, window))
+        row = lane_start + window_start + permute(place, size, permutation_key(self.seed, epoch, _WINDOW, lane, window))
         shards, ends = self._epoch_row(epoch)
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])
         return epoch, int(self._starts[shard]) + row - int(ends[slot]) + int(self._sizes[shard])
 
+    def coming_shards(self, position: int, ranks: Sequence[int] = (0,), world_size: int = 1) -> Iterator[int]:
+        """Shards in the order in which they are first needed, from a position on: epoch after epoch, without end.
+
+        Nothing is computed before it is asked for.
+
+        Args:
+            position: Where the stream stands, 0 or more.
+            ranks: Only the positions that these processes take count, those of one machine, say.
+            world_size: Number of processes that share the batches (see `rank_slots`).
+        """
+        epoch, first = divmod(position, self.num_samples)
+        for later in count(epoch):
+            # Every batch is a multiple of the world size, so a rank has the positions of one residue.
+            residues = [(rank - later * self.num_samples) % world_size for rank in ranks]
+            yield from self._shards_of_epoch(later, first if later == epoch else 0, residues, world_size)
+
+    def _shards_of_epoch(self, epoch: int, first: int, residues: list[int], modulus: int) -> Iterator[int]:
+        """Shards by first use at the places `first`... of an epoch that leave one of the residues."""
+        shards, ends = self._epoch_row(epoch)
+        common = math.gcd(self.lanes, modulus)
+        lanes = [lane for lane in range(self.lanes) if any((lane - residue) % common == 0 for residue in residues)]
+        seen = self._sizes[shards] == 0
+        begin, longest = first // self.lanes, -(-self.num_samples // self.lanes)
+        while begin < longest:
+            end = min(begin + _PLACES, (begin // self.window + 1) * self.window, longest)
+            found = [self._first_uses(epoch, lane, begin, end, seen, ends) for lane in lanes]
+            places, slots = (np.concatenate(part) for part in zip(*found, strict=True))
+            wanted = places >= first
+            if modulus > 1:
+                wanted &= np.isin(places % modulus, residues)
+            places, slots = places[wanted], slots[wanted]
+            slots, where = np.unique(slots[np.argsort(places)], return_index=True)
+            for slot in slots[np.argsort(where)].tolist():
+                if not seen[slot]:
+                    seen[slot] = True
+                    yield int(shards[slot])
+            begin = end
+
+    def _first_uses(
+        self, epoch: int, lane: int, begin: int, end: int, seen: NDArray[np.bool_], ends: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the epoch that places begin..end of a lane are, in one window, and the slots of their shards.
+
+        Nothing where all shards of the window are `seen`.
+        """
+        nothing = np.empty(0, dtype=np.int64)
+        start, length = self._lane(lane)
+        window = begin // self.window
+        size = min(self.window, length - window * self.window)
+        within = np.arange(begin, min(end, length), dtype=np.int64)
+        row = start + window * self.window
+        slots = slice(np.searchsorted(ends, row, "right"), np.searchsorted(ends, row + size) + 1)
+        if not within.size or seen[slots].all():
+            return nothing, nothing
+        key = permutation_key(self.seed, epoch, _WINDOW, lane, window)
+        rows = row + _permute_many(within - window * self.window, size, key)
+        return within * self.lanes + lane, np.searchsorted(ends, rows, "right").astype(np.int64)
+
+    def _lane(self, lane: int) -> tuple[int, int]:
+        """Where a lane begins in the row, and its length."""
+        quotient, longer = divmod(self.num_samples, self.lanes)
+        return lane * quotient + min(lane, longer), quotient + (lane < longer)
+
     def _lay_out(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The shards of an epoch in their order, and where each ends in the row."""
-        shards = permute_all(len(self._sizes), _key(self.seed, epoch, _SHARDS))
+        shards = permute_all(len(self._sizes), permutation_key(self.seed, epoch, _SHARDS))
         return shards, np.cumsum(self._sizes[shards])
 
     def __reduce__(self) -> tuple[Callable[..., "SampleOrder"], tuple[NDArray[np.int64], int, int, int]]:
@@ -103,13 +168,25 @@ def permute_all(size: int, key: int) -> NDArray[np.int64]:
     """`[permute(i, size, key) for i in range(size)]` at once, int64 (size,)."""
     if size < _FEW:
         return np.array([permute(index, size, key) for index in range(size)], dtype=np.int64)
+    return _permute_many(np.arange(size), size, key)
+
+
+def _permute_many(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
+    """`[permute(i, size, key) for i in indices]` at once, int64."""
+    if size == 1:
+        return np.zeros(len(indices), dtype=np.int64)
     half_bits, round_keys = _schedule(size, key)
-    images = _feistel(np.arange(size, dtype=np.uint64), half_bits, round_keys)
+    images = _feistel(indices.astype(np.uint64), half_bits, round_keys)
     outside = np.flatnonzero(images >= size)
     while outside.size:
         images[outside] = _feistel(images[outside], half_bits, round_keys)
         outside = outside[images[outside] >= size]
     return images.astype(np.int64)
+
+
+def stand_in(size: int, seed: int, epoch: int, sample: int, attempt: int) -> int:
+    """The sample, of `size`, that is tried in place of an unreadable one: a draw for each attempt."""
+    return permutation_key(seed, epoch, _STAND_IN, sample, attempt) % size
 
 
 def rank_slots(batch_size: int, rank: int, world_size: int) -> range:
@@ -143,8 +220,8 @@ def _feistel(value: _Word, half_bits: int, round_keys: list[int]) -> _Word:
     return left << half_bits | right
 
 
-def _key(*parts: int) -> int:
-    """A 64-bit key of integers, each of which may have any size."""
+def permutation_key(*parts: int) -> int:
+    """A 64-bit key of integers, each of which may have any size; what a permutation is for is a part of it."""
     key = len(parts)
     for part in parts:
         while part > _MASK:

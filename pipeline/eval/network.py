@@ -1,4 +1,4 @@
-"""The network of a finished run, of a checkpoint, or of a run that still trains, ready to predict.
+"""The network of a finished run, of a checkpoint, of a run that still trains, or of CVPR 2020, ready to predict.
 
 loaded = load_network(Path("runs/web"), "cpu")
 predict = Predictor(loaded.net, "cpu")
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from model import DepthNet, ModelConfig
+from model.sgr_checkpoint import SGR_CONFIG, SGR_SIZE_HW, read_sgr_checkpoint
 from pipeline.train.checkpoint_folder import read_state, step_of, verify_folder
 from shards.errors import CheckpointError
 
@@ -26,8 +27,8 @@ class LoadedNetwork(NamedTuple):
 
     net: DepthNet
     """On its device, in evaluation mode; `size_hw` is the training size."""
-    folder: Path
-    """Folder that holds its weights: the one asked for, or the newest checkpoint below it."""
+    origin: Path
+    """What holds its weights: the folder or file asked for, or the newest checkpoint below it."""
     refused: tuple[str, ...] = ()
     """Newer checkpoints that were passed over as damaged, and why."""
 
@@ -38,14 +39,19 @@ def load_network(path: Path, device: torch.device | str) -> LoadedNetwork:
     Args:
         path: a folder with `model.safetensors` and `config.json` (a finished run, `DepthNet.save_pretrained`), a
             checkpoint (`step_NNNNNNNN`), or the folder of a run that is not finished, of which the newest checkpoint
-            that verifies is taken.
+            that verifies is taken; or a file, the official `model.pth.tar` of CVPR 2020.
         device: where it will compute.
 
     Raises:
-        CheckpointError: there is no such folder, or what it holds is no network, damaged, or of another version.
+        CheckpointError: there is nothing there, or what it holds is no network, damaged, or of another version.
     """
+    if path.is_file():
+        return LoadedNetwork(_of_sgr_file(path).to(device), path)
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such folder; give a run folder or a checkpoint (step_NNNNNNNN)")
+        raise CheckpointError(
+            f"{path}: no such folder or file; give a run folder, a checkpoint (step_NNNNNNNN) or the official "
+            "model.pth.tar of CVPR 2020"
+        )
     if step_of(path.resolve().name) is not None:
         return LoadedNetwork(_of_checkpoint(path.resolve()).to(device), path)
     if (path / "config.json").is_file():
@@ -63,6 +69,21 @@ def load_network(path: Path, device: torch.device | str) -> LoadedNetwork:
     if refused:
         raise CheckpointError(f"{path}: none of its {len(refused)} checkpoints can be used; the newest: {refused[0]}")
     raise CheckpointError(f"{path}: holds neither a network (model.safetensors, config.json) nor checkpoints")
+
+
+def _of_sgr_file(path: Path) -> DepthNet:
+    """The official network of CVPR 2020 with the weights of a file."""
+    try:
+        state = read_sgr_checkpoint(path)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{error}. Of single files only the official model.pth.tar of CVPR 2020 is a network; a run or an export "
+            "of this project is a folder"
+        ) from error
+    net = DepthNet(SGR_CONFIG)
+    net.size_hw = SGR_SIZE_HW
+    net.load_state_dict(state)
+    return net.eval()
 
 
 def _of_checkpoint(folder: Path) -> DepthNet:

@@ -46,7 +46,7 @@ __all__ = [
     "write_folder",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 FILE_NAMES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
 _MANIFEST_LIMIT_BYTES = 1 << 16

@@ -25,6 +25,9 @@ class OptimConfig(Section):
     """AdamW only."""
     weight_decay: float = Field(1e-4, ge=0)
     """Applied to convolution weights; biases and norms are exempt."""
+    fused: bool | None = None
+    """One kernel for the whole update; None: on the CPU, where it is faster, and on a GPU unless train.precision is
+    fp16 (skipped steps could not be told then)."""
     clip_grad_norm: float | None = Field(None, gt=0)
     """Largest l2 norm of the gradient; None does not clip."""
     schedule: Literal["constant", "step", "poly", "cosine"] = "cosine"
@@ -70,6 +73,13 @@ class TrainConfig(Section):
     """CPU threads a process; 0 divides the node's cores among its processes. Recorded: it changes float results."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Arithmetic of the forward pass: `fp16` needs a GPU, `bf16` one of Ampere or later, or a CPU."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How the loss of a step is normalised: `mean` over the pairs or pixels kept in the whole step, on all processes;
+    `sum` over those of a picture as in the paper's Eq. 2, averaged over the pictures of the step."""
+    channels_last: bool = False
+    """Store feature maps with their channels together; faster where the convolutions are made for it."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, faster steps afterwards; needs a C++ compiler."""
 
     @field_validator("size", mode="before")
     @classmethod
@@ -153,3 +163,9 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     session: SessionConfig = SessionConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    @model_validator(mode="after")
+    def _skipped_steps_can_be_told(self) -> "RunConfig":
+        if self.optim.fused and self.train.precision == "fp16":
+            raise ValueError("optim.fused: with train.precision fp16 a skipped step could not be told; leave it out")
+        return self

@@ -15,11 +15,15 @@ MAY_CHANGE = (
     "run",
     "data.train",  # the dataset's fingerprint is part of the sample order, which is compared for itself
     "data.val",
+    "data.on_bad_shard",
     "data.num_workers",
     "data.cache_dir",
     "model.encoder_weights",  # the checkpoint holds the weights
     "train.threads",
     "train.micro_batch_size",
+    "train.channels_last",  # these three change the last bits, as another machine does
+    "train.compile",
+    "optim.fused",
     "checkpoint",
     "session",
     "monitor",

@@ -4,7 +4,7 @@ reason = TrainingLoop(...).run()        # why it stopped early, or None: it is c
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -40,13 +40,16 @@ class History:
     """Figures and `step` of the best evaluation so far."""
     latest: dict[str, float] = field(default_factory=dict)
     """Figures and `step` of the latest evaluation."""
-    loss_sums: tuple[float, float] = (0.0, 0.0)
-    """Loss and number of pairs or pixels since the last step line."""
+    loss_sums: tuple[float, ...] = ()
+    """Each term of the loss, summed over the steps since the last step line; empty before the first."""
+    loss_steps: int = 0
+    """How many steps those are."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """What a checkpoint's state says."""
-        return cls(state["step"], state["hours"], state["best"], state["latest"], tuple(state["loss_sums"]))
+        names = ("step", "hours", "best", "latest", "loss_steps")
+        return cls(**{name: state[name] for name in names}, loss_sums=tuple(state["loss_sums"]))
 
 
 class TrainingLoop:
@@ -90,7 +93,8 @@ class TrainingLoop:
         self._watch = Stopwatch()
         self._begin = time.monotonic()
         self._slowest_evaluation_seconds = 0.0
-        self._loss_sums = torch.tensor(history.loss_sums, dtype=torch.float64, device=machine.device)
+        sums = history.loss_sums or (0.0,) * len(parts.loss.terms)
+        self._loss_sums = torch.tensor(sums, dtype=torch.float64, device=machine.device)
 
     def run(self) -> str | None:
         """Train to the end, or until something asks to stop.
@@ -176,15 +180,17 @@ class TrainingLoop:
         return agree_to_stop(self._session.stop_reason(reserve_seconds), self._machine.cpu_group)
 
     def _count(self, figures: StepFigures | None) -> None:
-        if figures is not None:
-            self._loss_sums += figures.sums
+        if figures is not None and figures.applied:
+            self._loss_sums += figures.terms
+            self.history.loss_steps += 1
         if self._monitor is not None:
             self._monitor.tick()
 
     def _log(self, figures: StepFigures | None, lr: float) -> None:
         self._parts.optimizer_step.settle()
-        total_loss, count = self._loss_sums.tolist()
+        terms = _by_name(self._parts.loss.terms, self._loss_sums.tolist(), self.history.loss_steps)
         self._loss_sums.zero_()
+        self.history.loss_steps = 0
         lap, overall = self._watch.lap(), self._watch.overall
         seconds, wait_share, overall_seconds = self._machine.gather_max(
             [_per_step(lap), lap.wait_seconds / lap.seconds if lap.steps else 0.0, _per_step(overall)]
@@ -197,7 +203,8 @@ class TrainingLoop:
                 step=step,
                 total_steps=self.total_steps,
                 samples_seen=self.samples_seen,
-                loss=total_loss / count if count else float("nan"),
+                loss=sum(terms.values()),
+                loss_terms=terms,
                 lr=lr,
                 grad_norm=float("nan") if figures is None else float(figures.grad_norm),
                 images_per_s=batch_size / seconds if seconds else None,
@@ -207,6 +214,7 @@ class TrainingLoop:
                 memory_gib=_peak_memory_gib(self._machine.device),
                 empty_steps=self._parts.optimizer_step.empty_steps,
                 overflowed_steps=self._parts.optimizer_step.overflowed_steps,
+                replaced_samples=self._parts.optimizer_step.replaced_samples,
             )
         )
         self.on_progress()
@@ -265,12 +273,21 @@ class TrainingLoop:
             "best": history.best,
             "latest": history.latest,
             "loss_sums": self._loss_sums.tolist(),
+            "loss_steps": history.loss_steps,
             **self._parts.state(),
         }
 
 
 def _nothing() -> None:
     """Nobody listens."""
+
+
+def _by_name(names: Sequence[str], sums: Sequence[float], steps: int) -> dict[str, float]:
+    """Mean of each term over the steps, terms of one name (scales of the gradient term) added; NaN without steps."""
+    means: dict[str, float] = {}
+    for name, total in zip(names, sums, strict=True):
+        means[name] = means.get(name, 0.0) + (total / steps if steps else float("nan"))
+    return means
 
 
 def _per_step(pace: Pace) -> float:

@@ -188,7 +188,9 @@ def environment_conflicts(train: TrainConfig, environ: Mapping[str, str]) -> lis
         )
     backend = environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
     if backend.lower() not in {"", "no"}:
-        conflicts.append(f"train: compiles nothing, but the launcher set ACCELERATE_DYNAMO_BACKEND={backend}; unset it")
+        conflicts.append(
+            f"train.compile: it alone decides, but the launcher set ACCELERATE_DYNAMO_BACKEND={backend}; unset it"
+        )
     for engine in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
         name = f"ACCELERATE_USE_{engine}"
         if environ.get(name, "false").lower() in {"1", "true"}:

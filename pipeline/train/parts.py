@@ -12,7 +12,7 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
 from model import DepthNet
-from model.losses import build_loss
+from model.losses import Loss, build_loss
 from pipeline.eval.network import load_network
 from pipeline.train.checkpoint_folder import Loaded
 from pipeline.train.config import RunConfig
@@ -33,6 +33,7 @@ class Parts:
     """The network itself, on the device, without the wrapper of data parallelism."""
     optimizer: AcceleratedOptimizer
     optimizer_step: OptimizerStep
+    loss: Loss
     machine: Machine
 
     def tensors(self) -> dict[str, Any]:
@@ -47,6 +48,7 @@ class Parts:
             "scaler": None if scaler is None else scaler.state_dict(),
             "empty_steps": self.optimizer_step.empty_steps,
             "overflowed_steps": self.optimizer_step.overflowed_steps,
+            "replaced_samples": self.optimizer_step.replaced_samples,
         }
 
     def restore(self, loaded: Loaded) -> None:
@@ -64,6 +66,7 @@ class Parts:
             restore_rng(loaded.state["rng"])
             self.optimizer_step.empty_steps = int(loaded.state["empty_steps"])
             self.optimizer_step.overflowed_steps = int(loaded.state["overflowed_steps"])
+            self.optimizer_step.replaced_samples = int(loaded.state["replaced_samples"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             text = str(error).splitlines()
             raise CheckpointError(
@@ -94,10 +97,16 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     net.size_hw = config.train.size
     if config.checkpoint.init_from and not resumes:
         _take_weights(net, Path(config.checkpoint.init_from).expanduser())
-    accelerator = machine.accelerator
-    wrapped, optimizer = accelerator.prepare(net.train(), build_optimizer(net, config.optim, machine.device))
-    step = OptimizerStep(machine, wrapped, optimizer, build_loss(config.loss), config)
-    return Parts(accelerator.unwrap_model(wrapped), optimizer, step, machine)
+    if config.train.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    net.to(machine.device).train()
+    loss, scales_loss = build_loss(config.loss), config.train.precision == "fp16"
+    # Only the training step is compiled: an evaluation sees other batch sizes and would compile it again.
+    trained = torch.compile(net) if config.train.compile else net
+    wrapped, optimizer = machine.accelerator.prepare(
+        trained, build_optimizer(net, config.optim, scales_loss=scales_loss)
+    )
+    return Parts(net, optimizer, OptimizerStep(machine, wrapped, optimizer, loss, config), loss, machine)
 
 
 def _take_weights(net: DepthNet, origin: Path) -> None:

@@ -143,8 +143,7 @@ def _measure(
         )
         parts.optimizer_step.settle()
         if figures is not None:
-            total, count = figures.sums.tolist()
-            loss = total / count if count and not seconds else loss
+            loss = loss if seconds else float(figures.terms.sum())
         seconds.append(time.perf_counter() - begin)
         is_cheap = not machine.any_process(sum(seconds) + seconds[-1] > CHEAP_SECONDS)
     measured = seconds[1:] or seconds

@@ -6,9 +6,9 @@ print(format_step_line(StepRecord(step=150, total_steps=1200, ...)))
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 __all__ = ["Pace", "StepRecord", "Stopwatch", "format_step_line"]
@@ -73,7 +73,7 @@ class StepRecord:
     total_steps: int
     samples_seen: int
     loss: float
-    """Mean over the pairs or pixels of the steps since the last line."""
+    """Mean over the steps since the last line."""
     lr: float
     grad_norm: float
     """l2 norm before clipping, of the last step."""
@@ -88,6 +88,10 @@ class StepRecord:
     """Largest GPU memory in use so far."""
     empty_steps: int = 0
     overflowed_steps: int = 0
+    replaced_samples: int = 0
+    """Samples that stood in for unreadable ones."""
+    loss_terms: Mapping[str, float] = field(default_factory=dict)
+    """What each term adds to the loss."""
 
     def scalars(self) -> dict[str, float]:
         """Figures by their tags in TensorBoard and `metrics.jsonl`."""
@@ -97,10 +101,13 @@ class StepRecord:
             "health/grad_norm": self.grad_norm,
             "health/empty_steps": self.empty_steps,
             "health/overflowed_steps": self.overflowed_steps,
+            "health/replaced_samples": self.replaced_samples,
             "perf/images_per_s": self.images_per_s,
             "perf/data_wait": self.data_wait_share,
             "perf/memory_gib": self.memory_gib,
         }
+        if len(self.loss_terms) > 1:
+            known |= {f"train/loss_{name}": value for name, value in self.loss_terms.items()}
         return {tag: value for tag, value in known.items() if value is not None}
 
 
@@ -123,6 +130,8 @@ def format_step_line(record: StepRecord) -> str:
         parts.append(f"{record.empty_steps} steps without pairs")
     if record.overflowed_steps:
         parts.append(f"{record.overflowed_steps} steps overflowed")
+    if record.replaced_samples:
+        parts.append(f"{record.replaced_samples} samples replaced")
     return " | ".join(parts)
 
 

@@ -34,9 +34,12 @@ PACKAGES = (
 def settings_to_keep(config: RunConfig) -> dict[str, Any]:
     """The settings as JSON values for checkpoints and records, URLs without the credentials they may hold."""
     settings = config.model_dump(mode="json")
+    data = settings["data"]
     for key in ("train", "val"):
-        if settings["data"][key] is not None:
-            settings["data"][key] = shown(settings["data"][key])
+        if isinstance(data[key], str):
+            data[key] = shown(data[key])
+    if isinstance(data["train"], list):
+        data["train"] = [dataset | {"url": shown(dataset["url"])} for dataset in data["train"]]
     return settings
 
 

@@ -11,6 +11,7 @@ from pipeline.train.checkpoint import CheckpointStore, Found
 from pipeline.train.config import RunConfig
 from pipeline.train.contradictions import contradictions
 from pipeline.train.machine import Machine
+from pipeline.train.split import split_dependence
 from shards.errors import CheckpointError
 
 __all__ = ["announce_start", "check_order", "find_start", "recorded_threads"]
@@ -45,15 +46,18 @@ def announce_start(found: Found, config: RunConfig, machine: Machine) -> None:
     logger.info("resumes from %s: %d samples seen", found.path, found.state["samples_seen"])
     if config.checkpoint.init_from:
         logger.info("checkpoint.init_from is ignored: the run goes on from its own checkpoint")
-    for name, now in (("world_size", machine.world_size), ("device", machine.device.type)):
-        if found.state[name] != now:
-            logger.info(
-                "%s: %s in the checkpoint, %s now; the samples and their order stay the same, results agree "
-                "within rounding only (and batch norm that is not frozen sees other batches)",
-                name,
-                found.state[name],
-                now,
-            )
+    before = {**found.state, "train.micro_batch_size": found.state["config"]["train"]["micro_batch_size"]}
+    split = {"world_size": machine.world_size, "train.micro_batch_size": config.train.micro_batch_size}
+    now = {"device": machine.device.type, **split}
+    changed = [name for name in now if before[name] != now[name]]
+    if changed:
+        logger.info(
+            "%s; the samples and their order stay the same, results agree within rounding",
+            "; ".join(f"{name}: {before[name]} in the checkpoint, {now[name]} now" for name in changed),
+        )
+    if split.keys() & set(changed):
+        for line in split_dependence(config):
+            logger.info("except that %s", line)
 
 
 def check_order(found: Found, order: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """One optimizer step: forward and backward of its micro-batches, one normalisation, a finite check, the update.
 
-The loss of a step is the sum over all kept pairs of all processes, divided by their number. That number is known only
-after the last micro-batch, so each backward divides by a constant of the same size (which keeps fp16's scaled
-gradients in range) and the gradients are corrected once, before they are unscaled and clipped.
+The loss of a step is, for each of its terms, the sum over all kept pairs or pixels of all processes, divided by their
+number. The labels alone tell that number, so it is known before the first forward and every backward divides by it:
+gradients do not depend on how the step is split.
 
 figures = OptimizerStep(machine, net, optimizer, loss, config).run(micro_batches, lr, step)
 """
@@ -16,12 +16,13 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from model.losses import Loss
+from pipeline.data.colour import apply_colour
 from pipeline.train.config import RunConfig
 from pipeline.train.machine import Machine
 from pipeline.train.optim import set_learning_rate
 from shards.errors import DivergedError
 
-__all__ = ["OptimizerStep", "StepFigures", "gradient_scale", "nominal_count"]
+__all__ = ["OptimizerStep", "StepFigures"]
 
 Batch = Mapping[str, Any]
 
@@ -34,10 +35,12 @@ KEYS_NAMED = 8
 class StepFigures(NamedTuple):
     """What a step did, on the device; reading it waits for the device."""
 
-    sums: Tensor
-    """(2,) float64: loss and number of pairs or pixels, summed over all processes."""
+    terms: Tensor
+    """(T,) float64: what each term of the loss adds to that of the step, over all processes."""
     grad_norm: Tensor
     """Scalar: l2 norm of the gradient before clipping."""
+    applied: bool = True
+    """False where an fp16 gradient overflowed and the update was left out."""
 
 
 class _Verdict(NamedTuple):
@@ -49,24 +52,13 @@ class _Verdict(NamedTuple):
     keys: list[str]
 
 
-def nominal_count(config: RunConfig) -> int:
-    """Pairs or pixels of a step in which every one is kept: a constant near the true number."""
-    height, width = config.train.size
-    per_picture = height * width if config.loss.name == "mae" else config.data.num_pairs
-    return config.train.batch_size * per_picture
-
-
-def gradient_scale(nominal: int, world_size: int, count: Tensor) -> Tensor:
-    """Factor that turns gradients of `total / nominal`, averaged over the processes, into those of the mean loss."""
-    return (nominal * world_size / count).float()
-
-
 class OptimizerStep:
     """Runs optimizer steps and guards them against values that are not finite.
 
     Attributes:
         empty_steps: Steps left out because no picture had a pair.
         overflowed_steps: Steps left out because an fp16 gradient overflowed.
+        replaced_samples: Samples, of all processes, that stood in for unreadable ones (`data.on_bad_shard`).
     """
 
     def __init__(
@@ -75,13 +67,15 @@ class OptimizerStep:
         """Take the network and the optimizer as Accelerate prepared them."""
         self.empty_steps = 0
         self.overflowed_steps = 0
+        self.replaced_samples = 0
         self._machine = machine
         self._net = net
         self._optimizer = optimizer
         self._loss = loss
-        self._nominal = nominal_count(config)
+        self._batch_size = config.train.batch_size
+        self._sums_pairs = config.train.reduction == "sum"
+        self._memory_format = torch.channels_last if config.train.channels_last else torch.contiguous_format
         self._max_norm = config.optim.clip_grad_norm or float("inf")
-        self._target = "known" if config.loss.name == "mae" else "valid"
         self._parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
         self._overflows_in_a_row = 0
         self._pending: _Verdict | None = None
@@ -93,27 +87,23 @@ class OptimizerStep:
             DivergedError: Loss or gradients are not finite. On the CPU the update is not applied; on a GPU, where
                 looking at once would stall the device, the error comes one step later (or from `settle`).
         """
-        if not self._machine.any_process(any(bool(batch[self._target].any()) for batch in micro_batches)):
+        scales = self._scales(micro_batches)
+        if not any(scales):
             self.empty_steps += 1
             return None
-        sums = self._backward(micro_batches)
-        torch._foreach_mul_(
-            [parameter.grad for parameter in self._parameters if parameter.grad is not None],
-            gradient_scale(self._nominal, self._machine.world_size, sums[1]),
-        )
+        terms = self._backward(micro_batches, scales)
         grad_norm: Tensor = self._machine.accelerator.clip_grad_norm_(self._parameters, self._max_norm)
         if self._machine.accelerator.scaler is None:
             keys = [key for batch in micro_batches for key in batch["keys"]]
-            self._check(torch.isfinite(sums).all() & torch.isfinite(grad_norm), step, keys)
+            self._check(torch.isfinite(terms).all() & torch.isfinite(grad_norm), step, keys)
         set_learning_rate(self._optimizer, lr)
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self._optimizer.step_was_skipped:
             self._count_overflow(step)
-            # An infinite loss would spoil the mean that is logged.
-            return StepFigures(torch.zeros_like(sums), grad_norm)
+            return StepFigures(terms, grad_norm, applied=False)
         self._overflows_in_a_row = 0
-        return StepFigures(sums, grad_norm)
+        return StepFigures(terms, grad_norm)
 
     def settle(self) -> None:
         """Wait for the verdict on the last step; call before anything is saved or evaluated.
@@ -126,18 +116,33 @@ class OptimizerStep:
             verdict.arrived.synchronize()
             self._raise_unless(bool(verdict.finite), verdict.step, verdict.keys)
 
-    def _backward(self, micro_batches: Sequence[Batch]) -> Tensor:
-        """Accumulate gradients; returns (2,) float64 sums of loss and count over all processes."""
+    def _scales(self, micro_batches: Sequence[Batch]) -> list[float]:
+        """Factor of each term's sum in the loss of this step; 0 where no process has anything to learn from."""
+        local = torch.stack([self._loss.counts(batch) for batch in micro_batches]).sum(0)
+        replaced = sum(batch["replaced"] for batch in micro_batches)
+        *counts, replaced = self._machine.gather_sum([*local.tolist(), float(replaced)])
+        self.replaced_samples += int(replaced)
+        weights = self._loss.weights.tolist()
+        if self._sums_pairs:
+            counts = [float(self._batch_size) if count else 0.0 for count in counts]
+        return [weight / count if count else 0.0 for weight, count in zip(weights, counts, strict=True)]
+
+    def _backward(self, micro_batches: Sequence[Batch], scales: Sequence[float]) -> Tensor:
+        """Accumulate gradients; returns the terms of the loss over all processes, float64 (T,)."""
         machine = self._machine
-        sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
+        scale = torch.tensor(scales, dtype=torch.float64).to(machine.device, non_blocking=True)
+        terms = torch.zeros_like(scale)
         for index, batch in enumerate(micro_batches):
             is_last = index == len(micro_batches) - 1
             with contextlib.nullcontext() if is_last else machine.accelerator.no_sync(self._net):
                 on_device = _move(batch, machine.device)
-                loss = self._loss(self._net(on_device["image"]), on_device)
-                machine.accelerator.backward(loss.total / self._nominal)
-            sums += torch.stack([loss.total.detach(), loss.count])
-        reduced: Tensor = machine.accelerator.reduce(sums, "sum")
+                image = apply_colour(on_device["image"], on_device["colour"])
+                image = image.contiguous(memory_format=self._memory_format)
+                total = self._loss(self._net(image), on_device).total
+                # Data parallelism averages the gradients of the processes; their sum is meant.
+                machine.accelerator.backward((total * scale.to(total.dtype)).sum() * machine.world_size)
+            terms += total.detach() * scale
+        reduced: Tensor = machine.accelerator.reduce(terms, "sum")
         return reduced
 
     def _check(self, finite: Tensor, step: int, keys: list[str]) -> None:

@@ -29,6 +29,7 @@ from pipeline.train.provenance import describe_environment, settings_to_keep
 from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
 from pipeline.train.schedule import run_length
 from pipeline.train.session import Session
+from pipeline.train.split import split_dependence
 from pipeline.train.status import Status, read_status, write_status
 from shards.errors import DivergedError, RunError, ShardError
 from shards.storage import publish_bytes
@@ -94,6 +95,7 @@ def open_stream(config: RunConfig, machine: Machine) -> TrainStream:
         micro_batch_size=config.train.micro_batch_size,
         rank=machine.rank,
         world_size=machine.world_size,
+        dense=config.loss.needs_maps,
     )
 
 
@@ -206,6 +208,8 @@ def _build_loop(
     if machine.is_main:
         for line in (*machine.choices, threads, session.description):
             logger.info("%s", line)
+        for line in split_dependence(config):
+            logger.info("depends on processes and micro-batches: %s", line)
         batches = f"batches of {config.train.batch_size} from {stream.num_samples} samples"
         logger.info("trains %d steps in %s; %.2f million weights", total_steps, batches, num_weights / 1e6)
         monitor = stack.enter_context(

@@ -5,7 +5,6 @@ Usage:
     files = RemoteFolder("s3://bucket/pictures"); data = files.read(files.listing().names[0])
 """
 
-import time
 from functools import cached_property
 
 from shards.errors import DecodeError, ShardError, SourceError
@@ -16,8 +15,6 @@ from shards.sources.files import Listing
 from shards.storage import find_files, join, read_bytes, shown
 
 __all__ = ["RemoteFolder"]
-
-_PAUSES_S = (0.5, 2.0, 8.0)
 
 
 class RemoteFolder:
@@ -31,23 +28,18 @@ class RemoteFolder:
         return self._listing
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """The content of one file; see `Files.read`. A server that fails is asked again some times."""
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                data = read_bytes(join(self._url, name), max_bytes)
-            except ShardError as error:
-                if error.__cause__ is None:  # it answered, and the file is too large
-                    raise DecodeError(f"{printable(name)}: more than {max_bytes} bytes") from None
-                if isinstance(error.__cause__, FileNotFoundError):
-                    raise DecodeError(f"{printable(name)}: no such file") from None
-                if pause_s is None:
-                    raise SourceError(f"{error}; it was tried {len(_PAUSES_S) + 1} times") from error
-                time.sleep(pause_s)
-                continue
-            if not data:
-                raise DecodeError(f"{printable(name)}: empty file")
-            return data
-        raise AssertionError("the last round returns or raises")
+        """The content of one file; see `Files.read`. A server that fails is asked again for a while."""
+        try:
+            data = read_bytes(join(self._url, name), max_bytes)
+        except ShardError as error:
+            if error.__cause__ is None:  # it answered, and the file is too large
+                raise DecodeError(f"{printable(name)}: more than {max_bytes} bytes") from None
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise DecodeError(f"{printable(name)}: no such file") from None
+            raise SourceError(str(error)) from error
+        if not data:
+            raise DecodeError(f"{printable(name)}: empty file")
+        return data
 
     @cached_property
     def _listing(self) -> Listing:

@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m tests.bench [labels] [degraded] [web] [packing] [loader]`, all without a name.
+"""Run benchmarks: `python -m tests.bench [NAME ...]`, all without a name.
 
 Each figure is a ratio against a reference measured in the same run. The last line of the output is one line of JSON;
 the same is stored in runs/bench/.
@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("labels", "degraded", "web", "packing", "loader")
+NAMES = ("labels", "degraded", "web", "packing", "order", "loader", "store", "network", "loss")
 
 
 def main() -> int:

@@ -51,7 +51,7 @@ def test_image_disparity_and_pairs_agree_on_where_things_are(view: View, size_hw
         assert (np.abs(seen_map - true) <= np.minimum(0.5, 0.5 * scale) + 0.02).all()
         point = np.rint(blob).astype(np.int16)
         other = (view.top, view.left)
-        carried = view_pairs(np.array([[*point, *other, 1]], dtype=np.int16), view, size_hw)
+        carried = view_pairs(np.array([[*point, *other, 1]], dtype=np.int16), view, size_hw, (120, 160))
         # A stored point stands for its pixel: in the view it may be half a pixel from its centre.
         exact = to_view(point.astype(float), view, size_hw)
         assert (np.abs(carried[0, :2] - exact) <= np.maximum(0.5, 0.5 * scale) + 0.01).all()
@@ -73,7 +73,7 @@ def test_a_pair_stays_on_its_value_and_leaves_only_with_its_points(data: st.Data
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     points = rng.integers(0, (height, width), (40, 2, 2))
     pairs = np.column_stack([points.reshape(40, 4), np.arange(40) % 3 - 1]).astype(np.int16)
-    carried = view_pairs(pairs, view, size_hw)
+    carried = view_pairs(pairs, view, size_hw, (height, width))
     expected = []
     for pair in pairs:
         ends = pair[:4].reshape(2, 2)

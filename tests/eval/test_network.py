@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from model import DepthNet, ModelConfig
+from model.sgr_checkpoint import SGR_CONFIG
 from pipeline.eval.network import load_network
 from pipeline.eval.predict import Predictor
 from pipeline.train.checkpoint import CheckpointStore
@@ -58,7 +59,7 @@ def test_an_unfinished_run_gives_its_newest_sound_checkpoint_and_says_what_it_pa
     data[-1] ^= 1
     (newest / "model.safetensors").write_bytes(data)
     loaded = load_network(tmp_path, "cpu")
-    assert loaded.folder == older
+    assert loaded.origin == older
     assert same_weights(net, loaded.net)
     assert len(loaded.refused) == 1
     assert "step_00000100" in loaded.refused[0]
@@ -82,7 +83,7 @@ def test_a_checkpoint_of_other_weights_is_refused(tmp_path, net):
 
 
 def test_folders_without_a_network_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+    with pytest.raises(CheckpointError, match="nowhere: no such folder or file"):
         load_network(tmp_path / "nowhere", "cpu")
     with pytest.raises(CheckpointError, match="holds neither"):
         load_network(tmp_path, "cpu")
@@ -96,3 +97,35 @@ def test_a_run_of_damaged_checkpoints_only_is_refused(tmp_path, net):
     (folder / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="none of its 1 checkpoints"):
         load_network(tmp_path, "cpu")
+
+
+def write_official_file(path):
+    """Names and shapes of the official file; each tensor is one number, repeated, so that it takes no room."""
+    with torch.device("meta"):
+        official = DepthNet(SGR_CONFIG).state_dict()
+    state = {
+        name: torch.tensor(index / 1000).expand(tensor.shape).to(tensor.dtype)
+        for index, (name, tensor) in enumerate(official.items())
+    }
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 50}, path)
+    return state
+
+
+def test_the_official_file_of_cvpr_2020_gives_its_network(tmp_path):
+    path = tmp_path / "model.pth.tar"
+    state = write_official_file(path)
+    loaded = load_network(path, "cpu")
+    assert loaded.origin == path
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.net.state_dict().items())
+    assert loaded.net.size_hw == (448, 448)
+    assert loaded.net.config == SGR_CONFIG
+    assert not loaded.net.training
+
+
+def test_other_files_are_refused_with_what_can_be_given(tmp_path, net):
+    net.save_pretrained(tmp_path)
+    (tmp_path / "page.pth.tar").write_text("<html>quota exceeded</html>")
+    torch.save(net.state_dict(), tmp_path / "own.pth")
+    for name in ("model.safetensors", "page.pth.tar", "own.pth", "config.json"):
+        with pytest.raises(CheckpointError, match=f"{name}.*a run or an export of this project is a folder"):
+            load_network(tmp_path / name, "cpu")

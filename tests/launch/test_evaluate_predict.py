@@ -13,6 +13,7 @@ from launch.cli import run_command
 from launch.evaluate import main as evaluate
 from launch.predict import main as predict
 from model import DepthNet, ModelConfig
+from model.sgr_checkpoint import SGR_CONFIG
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +83,7 @@ def test_the_record_lies_in_the_run_folder_by_default_and_pairs_follow_the_optio
         (["--checkpoint", "{run}", "--data", "shards=/nowhere"], "/nowhere"),
         (["--checkpoint", "/nowhere", "--data", "gt={truth}"], "/nowhere: no such folder"),
         (["--checkpoint", "{truth}", "--data", "gt={truth}", "--out", "{truth}/x.json"], "holds neither"),
+        (["--checkpoint", "{truth}/index.json", "--data", "gt={truth}"], "only the official model.pth.tar"),
         (["--data", "gt={truth}"], "--out FILE"),
         (["--checkpoint", "{run}", "--data", "gt={truth}", "--device", "abacus"], "--device abacus"),
         (["--checkpoint", "{run}", "--data", "gt={truth}", "--num-pairs", "0"], "--num-pairs"),
@@ -131,6 +133,7 @@ def test_a_folder_is_predicted_upright_and_a_broken_file_named(run, tmp_path, ca
         (["--checkpoint", "{run}", "{empty}", "--out", "{out}"], "no picture in this folder"),
         (["--checkpoint", "{run}", "{broken}", "--out", "{out}"], "none of the 1 pictures"),
         (["--checkpoint", "/nowhere", "{good}", "--out", "{out}"], "/nowhere: no such folder"),
+        (["--checkpoint", "{broken}", "{good}", "--out", "{out}"], "only the official model.pth.tar"),
         (["--checkpoint", "{run}", "{good}", "--out", "{broken}"], "cannot write"),
     ],
 )
@@ -143,6 +146,22 @@ def test_mistakes_of_predict_are_one_line_and_exit_code_2(run, tmp_path, capsys,
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
+
+
+@pytest.mark.slow
+def test_the_official_file_of_cvpr_2020_is_evaluated_and_predicts(truth, tmp_path, capsys):
+    path = tmp_path / "model.pth.tar"
+    torch.manual_seed(0)
+    state = DepthNet(SGR_CONFIG).state_dict()
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, path)
+    assert run_command(evaluate, ["--checkpoint", str(path), "--data", f"gt={truth}"]) == 0
+    record = json.loads((tmp_path / "model.pth.tar.evaluation.json").read_text())
+    assert 0 <= record["whdr_percent"]["model.pth.tar"]["hall"] <= 100
+    out = tmp_path / "out"
+    assert run_command(predict, ["--checkpoint", str(path), str(photo(tmp_path / "a.png")), "--out", str(out)]) == 0
+    assert "1 of 1 pictures" in capsys.readouterr().out
+    with Image.open(out / "a.inverse_depth.png") as depth:
+        assert depth.size == (90, 50)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -8,7 +8,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ENTRY_POINTS = [
     name
-    for name in ("cli", "shards", "inspect", "review", "eyes", "train", "evaluate", "predict", "status", "quickstart")
+    for name in (
+        "cli",
+        "shards",
+        "inspect",
+        "review",
+        "eyes",
+        "samples",
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "status",
+        "quickstart",
+    )
     if importlib.util.find_spec(f"launch.{name}")
 ]
 HEAVY = {"torch", "torchvision", "accelerate", "cv2", "tensorboard", "webdataset"}

@@ -44,6 +44,9 @@ def test_each_leaf_says_where_it_came_from() -> None:
         "  seed: 3 # command line",
         "  threads: 0 # default",
         "  precision: fp32 # default",
+        "  reduction: mean # default",
+        "  channels_last: false # default",
+        "  compile: false # default",
     ]
     assert section(text, "source")[0] == "  kind: synthetic # command line; drops source.path (c.yaml:1)"
     assert "  lr: 0.001 # c.yaml:6" in section(text, "optim")

@@ -9,7 +9,6 @@ from shards.disparity import decode_values
 from shards.errors import DecodeError, SourceError
 from shards.format import decode_jpeg
 from shards.pairs import Tolerance, relations
-from shards.randomness import CounterRng
 from shards.sources import Item, ReportsLeftovers
 
 from .labelled_collection import open_kind, pack_kind, write_levels, write_picture
@@ -146,7 +145,7 @@ def test_pairs_drawn_while_training_obey_eq_1(redweb, tmp_path):
     sample = found["train"]["Imgs/100_a.jpg"]
     config = DataConfig(train="x", num_pairs=600, augment=AugmentConfig(crop_scale_min=0.3))
     for number in range(3):
-        shown = training_picture(sample, config, (32, 48), CounterRng("v", number), CounterRng("p", number))
+        shown = training_picture(sample, config, (32, 48), (number,))
         raw = 256 - np.rint(shown.inverse_depth.numpy() * 65535).astype(int)
         assert shown.valid.all()
         pairs = zip(shown.pairs_yx.tolist(), shown.relation.tolist(), strict=True)

@@ -66,7 +66,7 @@ def test_what_is_loaded_is_bit_equal_to_what_was_saved(tmp_path):
     store = store_of(tmp_path)
     found = store.find()
     assert (found.step, found.refused) == (7, [])
-    assert found.state == {"samples_seen": 56, "format_version": 1, "run_id": "run", "step": 7}
+    assert found.state == {"samples_seen": 56, "format_version": 2, "run_id": "run", "step": 7}
     loaded = store.load(found.path)
     assert is_bit_equal(loaded.model, contents(7)["model"])
     expected = contents(7)["optimizer"]
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_a_few_plain_files_that_others_can_read(tmp_path):
     assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}) == 1
     assert is_bit_equal(load_file(folder / "model.safetensors"), contents(1200)["model"])
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["format_version"], manifest["run_id"], manifest["step"]) == (1, "run", 1200)
+    assert (manifest["format_version"], manifest["run_id"], manifest["step"]) == (2, "run", 1200)
     assert manifest["files"]["state.json"]["bytes"] == (folder / "state.json").stat().st_size
 
 
@@ -265,8 +265,8 @@ def test_a_checkpoint_under_another_steps_name_is_refused(tmp_path):
 def test_a_later_format_is_named_as_such(tmp_path):
     saved(tmp_path, 1)
     manifest = tmp_path / "checkpoints" / "step_00000001" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(CheckpointError, match="format_version is 2, this program reads 1"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(CheckpointError, match="format_version is 1, this program reads 2"):
         verify_folder(manifest.parent)
 
 

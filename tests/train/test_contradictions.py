@@ -27,6 +27,8 @@ def changed(key: str, value: object) -> dict:
         ("run", "elsewhere"),
         ("data.train", "s3://bucket/shards"),
         ("data.val", "shards"),
+        ("data.train", [{"url": "shards", "weight": 1.0}, {"url": "more", "weight": 2.0}]),
+        ("data.on_bad_shard", "skip"),
         ("data.num_workers", 0),
         ("data.cache_dir", "/tmp"),
         ("model.encoder_weights", "imagenet"),

@@ -21,7 +21,7 @@ def test_what_a_plain_accelerate_launch_exports_is_no_conflict(precision):
     [
         ("ACCELERATE_MIXED_PRECISION", "bf16", "train.precision"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "train.micro_batch_size"),
-        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "train"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "train.compile"),
         ("ACCELERATE_USE_FSDP", "true", "train"),
     ],
 )

@@ -25,7 +25,7 @@ def test_frozen_norms_are_in_no_group():
 
 def test_only_weights_decay_and_only_the_encoder_is_slower(net):
     config = OptimConfig(lr=0.5, encoder_lr_ratio=0.1, weight_decay=0.01)
-    optimizer = build_optimizer(net, config, torch.device("cpu"))
+    optimizer = build_optimizer(net, config)
     set_learning_rate(optimizer, 0.2)
     encoder = {id(parameter) for parameter in net.encoder_parameters()}
     for group in optimizer.param_groups:
@@ -36,7 +36,7 @@ def test_only_weights_decay_and_only_the_encoder_is_slower(net):
 
 def test_sgd_follows_its_textbook_rule(net):
     config = OptimConfig(name="sgd", lr=0.5, momentum=0.9, weight_decay=0.01, encoder_lr_ratio=1)
-    optimizer = build_optimizer(net, config, torch.device("cpu"))
+    optimizer = build_optimizer(net, config)
     weight = net.decoder_parameters()[0]
     expected, velocity = weight.detach().clone(), torch.zeros_like(weight)
     for lr in (0.5, 0.25):
@@ -50,6 +50,6 @@ def test_sgd_follows_its_textbook_rule(net):
 
 
 def test_adamw_takes_its_settings(net):
-    optimizer = build_optimizer(net, OptimConfig(name="adamw", betas=(0.8, 0.95)), torch.device("cpu"))
+    optimizer = build_optimizer(net, OptimConfig(name="adamw", betas=(0.8, 0.95)))
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {group["betas"] for group in optimizer.param_groups} == {(0.8, 0.95)}

@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from pipeline.data.config import DataConfig
 from pipeline.train.config import OptimConfig, RunConfig, TrainConfig
 from pipeline.train.machine import open_machine
 from pipeline.train.optim import build_optimizer
-from pipeline.train.step import OptimizerStep, gradient_scale, nominal_count
+from pipeline.train.parts import build_parts
+from pipeline.train.step import OptimizerStep
 from shards.errors import DivergedError
 
 BATCH, PAIRS, SIDE = 6, 40, 32
@@ -21,14 +23,14 @@ def on_the_cpu(monkeypatch, request):
         monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
 
-def make_config(loss="ranking", precision="fp32", **optim):
+def make_config(loss="ranking", precision="fp32", reduction="mean", gradient_weight=0.0, **optim):
     return RunConfig(
         run="unused",
         data=DataConfig(train="unused", num_pairs=PAIRS),
         model=ModelConfig(encoder="resnet18", decoder_channels=8, freeze_bn=True),
-        loss=LossConfig(name=loss),
+        loss=LossConfig(name=loss, gradient_weight=gradient_weight),
         optim=OptimConfig(name="sgd", momentum=0, weight_decay=0, encoder_lr_ratio=1, **optim),
-        train=TrainConfig(steps=1, batch_size=BATCH, size=SIDE, precision=precision),
+        train=TrainConfig(steps=1, batch_size=BATCH, size=SIDE, precision=precision, reduction=reduction),
     )
 
 
@@ -39,10 +41,12 @@ def make_batch():
     return {
         "image": torch.randint(256, (BATCH, 3, SIDE, SIDE), dtype=torch.uint8, generator=rng),
         "inverse_depth": torch.rand(BATCH, SIDE, SIDE, generator=rng),
-        "known": torch.rand(BATCH, SIDE, SIDE, generator=rng) < kept_share[..., None],
+        "confidence": 255 * (torch.rand(BATCH, SIDE, SIDE, generator=rng) < kept_share[..., None]).to(torch.uint8),
         "pairs_yx": torch.randint(SIDE, (BATCH, PAIRS, 4), generator=rng).to(torch.int16),
         "relation": torch.randint(-1, 2, (BATCH, PAIRS), generator=rng).to(torch.int8),
         "valid": torch.rand(BATCH, PAIRS, generator=rng) < kept_share,
+        "colour": torch.zeros(BATCH, 0),
+        "replaced": 0,
         "keys": [f"sample-{index}" for index in range(BATCH)],
     }
 
@@ -50,14 +54,16 @@ def make_batch():
 def split(batch, sizes):
     parts, begin = [], 0
     for size in sizes:
-        parts.append({name: value[begin : begin + size] for name, value in batch.items()})
+        parts.append(
+            {name: value if name == "replaced" else value[begin : begin + size] for name, value in batch.items()}
+        )
         begin += size
     return parts
 
 
 def run_step(net, config, micro_batches, lr=0.1):
     machine = open_machine(config)
-    prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim, machine.device))
+    prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim))
     step = OptimizerStep(machine, prepared, optimizer, build_loss(config.loss), config)
     return step, step.run(micro_batches, lr, 1)
 
@@ -69,24 +75,49 @@ def net():
     return DepthNet(ModelConfig(encoder="resnet18", decoder_channels=8, freeze_bn=True)).double()
 
 
-@pytest.mark.parametrize("loss", ["ranking", "improved_ranking", "mae"])
-def test_any_split_does_what_the_mean_loss_of_the_full_batch_would_do(net, loss):
-    config, batch = make_config(loss), make_batch()
+@pytest.mark.parametrize(
+    ("loss", "gradient_weight"),
+    [("ranking", 0.0), ("ranking", 0.2), ("improved_ranking", 0.0), ("mae", 0.0), ("ssi_mae", 0.5)],
+)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_any_split_does_what_the_loss_of_the_full_batch_would_do(net, loss, gradient_weight, reduction):
+    config, batch = make_config(loss, reduction=reduction, gradient_weight=gradient_weight), make_batch()
     reference = copy.deepcopy(net).train()
-    loss_sum = build_loss(config.loss)(reference(batch["image"]), batch)
-    (loss_sum.total / loss_sum.count).backward()
+    objective = build_loss(config.loss)
+    total, count = objective(reference(batch["image"]), batch).total, objective.counts(batch)
+    terms = objective.weights * total / (count if reduction == "mean" else BATCH)
+    terms.sum().backward()
     gradients = {name: parameter.grad for name, parameter in reference.named_parameters() if parameter.requires_grad}
     norm = float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
     for sizes in ((6,), (2, 1, 3)):
         trained = copy.deepcopy(net)
         step, figures = run_step(trained, config, split(batch, sizes))
         assert float(figures.grad_norm) == pytest.approx(norm, rel=1e-5)
-        assert figures.sums.tolist() == pytest.approx([loss_sum.total.item(), loss_sum.count.item()], rel=1e-5)
+        assert figures.terms.tolist() == pytest.approx(terms.tolist(), rel=1e-5)
+        assert figures.applied
         assert step.empty_steps == 0
         for name, parameter in net.named_parameters():
             moved = (parameter - trained.get_parameter(name)).detach()
             expected = 0.1 * gradients[name] if name in gradients else torch.zeros_like(moved)
             torch.testing.assert_close(moved, expected, rtol=0, atol=1e-6 * norm)
+
+
+@pytest.mark.parametrize("setting", ["channels_last", pytest.param("compile", marks=pytest.mark.slow), "unfused"])
+def test_settings_of_speed_change_rounding_only(net, setting):
+    if setting == "compile" and shutil.which("c++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain = make_config()
+    changed = {"unfused": {"optim": plain.optim.model_copy(update={"fused": False})}}.get(
+        setting, {"train": plain.train.model_copy(update={setting: True})}
+    )
+    steps = []
+    for config in (plain, plain.model_copy(update=changed)):
+        config = config.model_copy(update={"model": config.model.model_copy(update={"encoder_weights": "none"})})
+        parts = build_parts(config, open_machine(config), resumes=False)
+        figures = parts.optimizer_step.run([make_batch()], 0.01, 1)
+        assert not any(name.startswith("_orig_mod") for name in parts.tensors()["model"])
+        steps.append((float(figures.terms.sum()), float(figures.grad_norm)))
+    assert steps[1] == pytest.approx(steps[0], rel=1e-3)
 
 
 def test_clipping_shortens_the_whole_gradient(net):
@@ -117,8 +148,7 @@ def test_a_value_that_is_not_finite_stops_before_the_update_and_names_the_sample
     batch = make_batch()
     trained = copy.deepcopy(net)
     if poison == "input":
-        batch["image"] = batch["image"] / 255.0
-        batch["image"][4, 0, 0, 0] = torch.nan
+        batch["colour"] = torch.tensor([[1.0, 1, 1, 0]] * 4 + [[torch.nan, 1, 1, 0]] + [[1.0, 1, 1, 0]])
     else:
         trained.decoder_parameters()[0].register_hook(lambda gradient: gradient / 0)
     before = copy.deepcopy(trained.state_dict())
@@ -128,22 +158,13 @@ def test_a_value_that_is_not_finite_stops_before_the_update_and_names_the_sample
         assert torch.equal(value, before[name]), name
 
 
-def test_the_nominal_count_is_what_a_full_step_keeps():
-    assert nominal_count(make_config("ranking")) == BATCH * PAIRS
-    assert nominal_count(make_config("mae")) == BATCH * SIDE * SIDE
-    # Full batch on one process: nothing to correct. Half of the pairs on 4 processes: the mean over them undone.
-    assert float(gradient_scale(240, 1, torch.tensor(240.0))) == 1
-    assert float(gradient_scale(240, 4, torch.tensor(120.0))) == 8
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_verdict_comes_one_step_late_but_before_anything_is_saved(net):
     batch = make_batch()
-    batch["image"] = batch["image"] / 255.0
-    batch["image"][4, 0, 0, 0] = torch.nan
+    batch["colour"] = torch.full((BATCH, 4), torch.nan)
     step, figures = run_step(copy.deepcopy(net), make_config(), [batch])
-    assert not torch.isfinite(figures.sums).all()
+    assert not torch.isfinite(figures.terms).all()
     with pytest.raises(DivergedError, match="step 1 is not finite"):
         step.settle()
 
@@ -157,6 +178,6 @@ def test_an_fp16_overflow_skips_the_step_and_is_counted(net):
     step, figures = run_step(trained, make_config(precision="fp16"), [make_batch()])
     step.settle()
     assert step.overflowed_steps == 1
-    assert figures.sums.tolist() == [0, 0]
+    assert not figures.applied
     for name, value in trained.state_dict().items():
         assert torch.equal(value.cpu(), before[name]), name
