@@ -8,6 +8,7 @@ They are the very pictures that the run trains on at that step, whatever the num
 import argparse
 import io
 import sys
+from itertools import islice
 from pathlib import Path
 
 from launch.arguments import CommandParser, add_config_arguments, read_recipe
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     if args.step < 1 or args.pictures < 1:
         parser.error("--step and --pictures are 1 or more")
+    if args.out.suffix.lower() != ".png":
+        parser.error(f"--out {args.out}: the sheet is a PNG; name a file that ends in .png")
     from pipeline.train.config import RunConfig
 
     config = read_recipe(args, needs=RunConfig).run_config()
@@ -46,25 +49,27 @@ def main(argv: list[str] | None = None) -> int:
     from pipeline.eval.sample_sheet import sample_sheet
     from shards.errors import ConfigError
 
+    # A position alone decides what its picture looks like: in steps of one sample, only those shown are prepared.
     stream = TrainStream(
         config.data.model_copy(update={"num_workers": 0}),
         size_hw=config.train.size,
         seed=config.train.seed,
-        batch_size=config.train.batch_size,
-        micro_batch_size=args.pictures,
+        batch_size=1,
+        micro_batch_size=None,
         rank=0,
         world_size=1,
     )
-    batch = next(stream.steps(args.step - 1))[0]
+    first, number = (args.step - 1) * config.train.batch_size, min(args.pictures, config.train.batch_size)
+    batches = [batch for step in islice(stream.steps(first), number) for batch in step]
     stream.close()
     written = io.BytesIO()
-    Image.fromarray(sample_sheet(batch)).save(written, "PNG")
+    Image.fromarray(sample_sheet(batches)).save(written, "PNG")
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_bytes(written.getvalue())
     except OSError as error:
         raise ConfigError(f"--out {args.out}: cannot write there: {error.strerror}; name another file") from error
-    print(f"{args.out}: {len(batch['keys'])} of the {config.train.batch_size} pictures of step {args.step}")
+    print(f"{args.out}: {number} of the {config.train.batch_size} pictures of step {args.step}")
     return 0
 
 

@@ -163,7 +163,8 @@ def split_members(raw: bytes) -> tuple[str, dict[str, bytes]]:
         if file.tell() + padded(entry.size) > len(raw):
             raise ShardError(f"member {entry.name} says it has {entry.size} bytes, which reaches beyond the sample")
         key = found
-        members[extension] = file.read(padded(entry.size))[: entry.size]
+        members[extension] = file.read(entry.size)
+        file.seek(padded(entry.size) - entry.size, io.SEEK_CUR)
     if not members:
         raise ShardError("its byte range is empty")
     return key, members

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shards.errors import ConfigError
+from shards.storage import home_path
 
 __all__ = ["raft_file", "raft_flow"]
 
@@ -61,7 +62,7 @@ def raft_file(weights: str) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    path = Path(weights).expanduser()
+    path = home_path(weights)
     if not path.is_file():
         raise ConfigError(f"shards.match.raft_weights: there is no file {path}")
     return path

@@ -10,6 +10,7 @@ says nothing about another. numpy promises the raw stream of its Philox bit gene
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,14 @@ class CounterRng:
     """A short stream of random numbers for one key; successive calls continue the stream."""
 
     def __init__(self, *key: int | str) -> None:
-        self._raw: Callable[[int], NDArray[np.uint64]] = np.random.Philox(
-            key=int.from_bytes(digest_key(*key)[:16], "little")
+        self._key = key
+
+    @cached_property
+    def _raw(self) -> Callable[[int], NDArray[np.uint64]]:  # made when something is drawn, as it costs 20 us
+        raw: Callable[[int], NDArray[np.uint64]] = np.random.Philox(
+            key=int.from_bytes(digest_key(*self._key)[:16], "little")
         ).random_raw
+        return raw
 
     def uniform(self, n: int) -> NDArray[np.float64]:
         """Draw `n` numbers in [0, 1), multiples of 2^-53, as float64 (n,)."""

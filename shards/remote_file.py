@@ -2,12 +2,14 @@
 
 fsspec's `cat_file(start, end)` may be called from any thread: asynchronous drivers (s3, gs, http) queue the request to
 one loop, and it is stateless. Drivers without a loop (hf, memory) open the file anew for each range, without the read
-ahead that would fetch more than was asked for. Errors are raised as the driver raises them, for `shards.retry`.
+ahead that would fetch more than was asked for. Plain http is read here: a server that knows no ranges answers with the
+whole file, of which no more is taken than shows it. Errors are raised as the driver raises them, for `shards.retry`.
 
     file = remote_file("s3://bucket/shards/train-000000.tar"); data = file.read(0, 8 << 20, timeout_seconds=20)
 """
 
 import contextlib
+from typing import Any
 
 import fsspec
 from fsspec.asyn import sync
@@ -30,6 +32,8 @@ class RemoteFile:
     def read(self, start: int, end: int, *, timeout_seconds: float) -> bytes:
         """Bytes start..end; fewer where the file ends, or where the server or the connection failed.
 
+        One byte more shows that the server has answered with more than was asked for.
+
         Args:
             start: First byte.
             end: Byte behind the last.
@@ -37,7 +41,8 @@ class RemoteFile:
         """
         if getattr(self._fs, "async_impl", False):
             # The method behind `cat_file`, which takes no time limit.
-            data = sync(self._fs.loop, self._fs._cat_file, self._path, start=start, end=end, timeout=timeout_seconds)
+            cat = _cat_http if self._fs.protocol == ("http", "https") else type(self._fs)._cat_file
+            data = sync(self._fs.loop, cat, self._fs, self._path, start=start, end=end, timeout=timeout_seconds)
         else:
             with self._fs.open(self._path, "rb", cache_type="none") as file:
                 file.seek(start)
@@ -51,3 +56,16 @@ class RemoteFile:
             size = self._fs.size(self._path)
             return None if size is None else int(size)
         return None
+
+
+async def _cat_http(fs: Any, url: str, *, start: int, end: int) -> bytes:
+    """`HTTPFileSystem._cat_file` that takes at most one byte more than was asked for, however long the answer is."""
+    options = dict(fs.kwargs)
+    headers = {**options.pop("headers", {}), "Range": f"bytes={start}-{end - 1}"}
+    session = await fs.set_session()
+    data = bytearray()
+    async with session.get(fs.encode_url(url), headers=headers, **options) as response:
+        fs._raise_not_found_for_status(response, url)
+        while len(data) <= end - start and (piece := await response.content.read(end - start + 1 - len(data))):
+            data += piece
+    return bytes(data)

@@ -27,6 +27,7 @@ __all__ = [
     "exists",
     "find_files",
     "fsync_folder",
+    "home_path",
     "join",
     "list_names",
     "local_path",
@@ -51,10 +52,15 @@ _QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL inside a driver's message: it ma
 def local_path(url: str) -> Path | None:
     """Path of a URL on this machine's file system; None for a remote one."""
     if not _SCHEME.match(url):
-        return Path(url).expanduser()
+        return home_path(url)
     if url.startswith(("file://", "local://")):
         return Path(unquote(urlsplit(url).path))
     return None
+
+
+def home_path(text: str) -> Path:
+    """The path with its `~` spelled out; that of an unknown user stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 # pathlib raises where there is no such user
 
 
 def shown(url: str) -> str:

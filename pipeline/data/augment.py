@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.data.config import AugmentConfig
 from shards.randomness import CounterRng
@@ -72,6 +71,9 @@ def propose_views(
         size_hw: Height and width of the training size.
         config: Bounds of the crop and the chance of a mirror.
     """
+    if config.crop_scale_min == 1 and config.flip_probability == 0:
+        yield whole_view(source_hw, size_hw, config.crop_aspect_max, config.fit)
+        return
     height, width = source_hw
     flip_draw, *draws = rng.uniform(1 + 4 * _PROPOSALS).tolist()
     flip = flip_draw < config.flip_probability
@@ -102,8 +104,11 @@ def inside_view(view: View, source_hw: tuple[int, int], size_hw: tuple[int, int]
     return rows, columns
 
 
-def view_image(picture: NDArray[np.uint8], view: View, size_hw: tuple[int, int]) -> Tensor:
-    """Show a view of an RGB picture (H, W, 3): uint8 (3, h, w), bilinear with antialiasing."""
+def view_image(picture: NDArray[np.uint8], view: View, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Show a view of an RGB picture (H, W, 3): uint8 (h, w, 3), bilinear with antialiasing.
+
+    Where the view shows all of the picture as it is, that is the picture itself.
+    """
     part = np.ascontiguousarray(_crop(picture, view))
     if part.shape[:2] != view[2:4]:
         before = max(0, -view.top), max(0, -view.left)
@@ -111,10 +116,11 @@ def view_image(picture: NDArray[np.uint8], view: View, size_hw: tuple[int, int])
         part = cv2.copyMakeBorder(
             part, before[0], after[0], before[1], after[1], cv2.BORDER_CONSTANT, value=(*PADDING_RGB, 0)
         ).astype(np.uint8, copy=False)
-    planes = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)  # stays channels-last, the faster layout here
     if part.shape[:2] != size_hw:
+        planes = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)  # stays channels-last, the faster layout here
         planes = torch.nn.functional.interpolate(planes, size=size_hw, mode="bilinear", antialias=True)
-    return (planes[0].flip(-1) if view.flip else planes[0]).contiguous()
+        part = planes[0].permute(1, 2, 0).numpy()
+    return cv2.flip(part, 1).astype(np.uint8, copy=False) if view.flip else part
 
 
 def view_map(values: NDArray[Any], view: View, size_hw: tuple[int, int]) -> NDArray[Any]:
@@ -143,7 +149,7 @@ def view_pairs(
     """Carry ordinal pairs into a view; pairs that leave it, fall onto one pixel or onto padding are left out.
 
     Args:
-        pairs: int16 (N, 5): y_a, x_a, y_b, x_b, relation, in source pixels.
+        pairs: int16 (N, 5): y_a, x_a, y_b, x_b, relation, in pixels of the picture.
         view: The view.
         size_hw: Its height and width after scaling.
         source_hw: Height and width of the picture.
@@ -151,19 +157,30 @@ def view_pairs(
     Returns:
         int16 (M, 5), M <= N, in target pixels, at most half a pixel (per axis) from where the points truly are.
     """
-    points = pairs[:, :4].astype(np.int64).reshape(-1, 2, 2) - (view.top, view.left)
-    sides = np.array([view.height, view.width])
-    inside = ((points >= 0) & (points < sides)).all(axis=(1, 2))
-    # floor((p + 0.5) * s) is the pixel that holds the point, in whole numbers.
-    points = (2 * points[inside] + 1) * np.array(size_hw) // (2 * sides)
-    if view.flip:
-        points[..., 1] = size_hw[1] - 1 - points[..., 1]
-    kept = (points[:, 0] != points[:, 1]).any(axis=1)
+    if view == View(0, 0, *source_hw) and source_hw == size_hw:  # nothing moves
+        apart = (pairs[:, 0] != pairs[:, 2]) | (pairs[:, 1] != pairs[:, 3])
+        return pairs if apart.all() else pairs[apart]
     rows, columns = inside_view(view, source_hw, size_hw)  # a pixel half of which is padding may count as such
-    low, high = (rows.start, columns.start), (rows.stop, columns.stop)
-    kept &= ((points >= low) & (points < high)).all(axis=(1, 2))
-    carried = np.column_stack([points.reshape(-1, 4), pairs[inside, 4]])[kept]
-    return np.asarray(carried, dtype=np.int16)
+    to_y = _places(view.top, view.height, source_hw[0], size_hw[0], rows)
+    to_x = _places(view.left, view.width, source_hw[1], size_hw[1], columns, view.flip)
+    # Looked up column by column, as there are fewer places on an axis than pairs and whole numbers divide slowly.
+    carried = np.empty((5, len(pairs)), dtype=np.int16)
+    for column, places in enumerate((to_y, to_x, to_y, to_x)):
+        places.take(pairs[:, column], out=carried[column], mode="clip")
+    carried[4] = pairs[:, 4]
+    y_a, x_a, y_b, x_b, _ = carried
+    kept = ((y_a | x_a | y_b | x_b) >= 0) & ((y_a != y_b) | (x_a != x_b))
+    return (carried if kept.all() else carried.compress(kept, axis=1)).T
+
+
+def _places(start: int, side: int, length: int, target: int, shown: slice, flip: bool = False) -> NDArray[np.int16]:
+    """Which target pixel of a view's axis each source pixel goes to: (length,), -1 where that is not `shown`."""
+    # floor((p + 0.5) * s) is the pixel that holds the point, in whole numbers.
+    places = (2 * np.arange(-start, length - start) + 1) * target // (2 * side)
+    if flip:
+        places = target - 1 - places
+    places[(places < shown.start) | (places >= shown.stop)] = -1
+    return places.astype(np.int16)
 
 
 def _crop(array: NDArray[Any], view: View) -> NDArray[Any]:

@@ -1,9 +1,9 @@
 """A node-local copy of remote shards, shared by all processes and runs of the machine.
 
 A file appears under its final name only when it is whole and its sha256 is the manifest's, so whoever finds it may
-trust it. Until then it is `.NAME.part`, locked by the process that fetches it; the others wait for the lock. There are
-no lock files: the lock goes when the part is renamed, or with its process, however that ends; a part that nobody holds
-is overwritten by the next process that wants the file and removed by the next that looks for one.
+trust it. Until then it is `.NAME.part`, locked by the process that fetches it; the others look again until it is done.
+There are no lock files: the lock goes when the part is renamed, or with its process, however that ends; a part that
+nobody holds is overwritten by the next process that wants the file and removed by the next that looks for one.
 
 flock itself and not filelock's wrapper, as for the lock of a run.
 
@@ -18,7 +18,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ _PART = ".part"
 _FREE_SHARE = 0.5
 _BROKEN_SECONDS = 60.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_ROOM_ATTEMPTS = 3  # on a full disk: others may take the room that was made
+_LOOK_SECONDS = 0.02
 
 
 def default_cache_folder() -> Path:
@@ -81,41 +83,48 @@ class ShardCache:
         """Whether there is a whole copy of a file of this size."""
         return _has_size(self.folder / name, size)
 
-    def fetch(self, name: str, size: int, sha256: str) -> Path:
+    def fetch(self, name: str, size: int, sha256: str, *, release: Callable[[], None] | None = None) -> Path:
         """Path of the local copy of a file; fetched and verified unless it is there. Waits for whoever fetches it.
 
         Args:
             name: Plain file name.
             size: Its bytes.
             sha256: Its digest in hexadecimal.
+            release: Closes copies that the caller has open; called where the disk is full and no other copy can go.
 
         Raises:
             ShardError: It cannot be fetched, is not what the manifest says, or there is no room for it. For a minute
                 the same error comes at once, then one attempt is made a minute.
         """
         if not self.has(name, size):
-            self._fetch(name, size, sha256, wait=True, coming=())
+            self._fetch(name, size, sha256, wait=True, release=release)
         return self.folder / name
 
     def fetch_ahead(
         self, name: str, size: int, sha256: str, coming: Sequence[str], stop: threading.Event | None = None
-    ) -> None:
+    ) -> bool:
         """Fetch a file that will be needed, unless another process has it in hand; for a background thread.
 
         Args:
             name: As `fetch`.
             size: As `fetch`.
             sha256: As `fetch`.
-            coming: Files in the order of their next use; a full disk is eased by removing the last ones.
+            coming: Files in the order of their next use; on a full disk this one takes the place of later ones only.
             stop: Once it is set, faults are not tried again.
+
+        Returns:
+            False where the disk is full of what cannot go: another attempt soon will do no better.
 
         Raises:
             ShardError: As `fetch`.
         """
-        self._fetch(name, size, sha256, wait=False, coming=coming, stop=stop)
+        return self._fetch(name, size, sha256, wait=False, coming=coming, stop=stop)
 
     def drop(self, name: str) -> None:
-        """Remove a copy that has turned out to be damaged; a reader that has it open is not disturbed."""
+        """Remove a copy that has turned out to be damaged, so that `fetch` verifies a new one.
+
+        A reader that has it open is not disturbed.
+        """
         (self.folder / name).unlink(missing_ok=True)
 
     def in_hand(self) -> set[str]:
@@ -155,9 +164,11 @@ class ShardCache:
         sha256: str,
         *,
         wait: bool,
-        coming: Sequence[str],
+        coming: Sequence[str] = (),
+        release: Callable[[], None] | None = None,
         stop: threading.Event | None = None,
-    ) -> None:
+    ) -> bool:
+        """Fetch a file unless it is there; without `wait` not if it is in hand, and False where the disk is full."""
         path = self.folder / name
         now = time.monotonic()
         since, message = self._broken.get(name, (0.0, ""))
@@ -168,23 +179,27 @@ class ShardCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = _claim(path, size, wait=wait)
             if descriptor is None:
-                return
+                return True
             try:
                 if wait:
                     make_room(self.folder, size, self.budget_bytes, coming)
-                self._fill(descriptor, path, size, sha256, until, coming, stop)
+                self._fill(descriptor, path, size, sha256, until, coming, release, stop)
             finally:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile shares the lock
                 os.close(descriptor)
         except OSError as error:
+            if not wait and error.errno in _FULL:
+                return False
             raise ShardError(
                 f"{path}: cannot keep a copy of {shown(join(self.url, name))} there: {error.strerror or error}; "
                 "data.cache_dir chooses another folder, data.cache_gb its size"
             ) from error
         except ShardError as error:
-            self._broken[name] = time.monotonic(), str(error)
+            if stop is None or not stop.is_set():  # else it was not tried to the end
+                self._broken[name] = time.monotonic(), str(error)
             raise
         self._broken.pop(name, None)
+        return True
 
     def _fill(
         self,
@@ -194,19 +209,14 @@ class ShardCache:
         sha256: str,
         until: float,
         coming: Sequence[str],
+        release: Callable[[], None] | None,
         stop: threading.Event | None,
     ) -> None:
         """Fetch into a part that is ours, and rename it; on failure it is removed."""
         part = _part(path)
         where = join(self.url, path.name)
         try:
-            try:
-                _reserve(descriptor, size)
-            except OSError as error:
-                # Somebody else has filled the disk: all that is not in use goes, if it must.
-                if error.errno not in _FULL or not make_room(self.folder, size, 2 * size, coming):
-                    raise
-                _reserve(descriptor, size)
+            self._reserve(descriptor, path.name, size, coming, release)
             fetch_file(where, size, sha256, descriptor, until=until, pace=self._pace, counts=self.counts, stop=stop)
             # Not synced: each sample is verified when it is read, so what a power cut leaves is found and fetched anew.
             part.replace(path)
@@ -214,29 +224,61 @@ class ShardCache:
             part.unlink(missing_ok=True)
             raise
 
+    def _reserve(
+        self,
+        descriptor: int,
+        name: str,
+        size: int,
+        coming: Sequence[str],
+        release: Callable[[], None] | None,
+    ) -> None:
+        """Take the room; where others have filled the disk, copies of the same size in all go for it, and no more.
+
+        Raises:
+            OSError: The disk stays full, or the room cannot be taken.
+        """
+        sooner = coming.index(name) if name in coming else 0
+        for attempt in range(1, _ROOM_ATTEMPTS + 1):
+            try:
+                _allocate(descriptor, size)
+                return
+            except OSError as error:
+                os.ftruncate(descriptor, 0)
+                if error.errno not in _FULL or attempt == _ROOM_ATTEMPTS:
+                    raise
+            budget = used_bytes(self.folder)
+            if not make_room(self.folder, size, budget, coming, keep=sooner) and release is not None:
+                release()
+                make_room(self.folder, size, budget, coming, keep=sooner)
+
 
 def _claim(path: Path, size: int, *, wait: bool) -> int | None:
     """Create and lock the part of a file; None where the file has come or, without `wait`, is in another's hands."""
     part = _part(path)
     while not _has_size(path, size):
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        busy = False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Never waited for: the renamed part is the copy, which its readers keep locked for as long as they like.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_named(descriptor, part):  # else its holder has renamed or removed it: look again
                 if not _has_size(path, size):
                     return descriptor
                 part.unlink()
         except BlockingIOError:
-            os.close(descriptor)
-            return None
+            busy = True
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+        if busy and not wait:
+            return None
+        if busy:
+            time.sleep(_LOOK_SECONDS)
     return None
 
 
-def _reserve(descriptor: int, size: int) -> None:
+def _allocate(descriptor: int, size: int) -> None:
     """Take the room at once: others see it, and a full disk is told before the download."""
     os.ftruncate(descriptor, 0)
     if size and hasattr(os, "posix_fallocate"):

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.data.config import AugmentConfig
 from shards.randomness import CounterRng
 
-__all__ = ["apply_colour", "draw_colour"]
+__all__ = ["apply_colour", "colour_size", "draw_colour"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG
 _TO_I = (0.5959, -0.2746, -0.3213)
@@ -26,6 +26,11 @@ _FROM_YIQ = np.linalg.inv(np.array([_LUMA, _TO_I, _TO_Q]))
 _QUARTER_TURN = (np.outer(_FROM_YIQ[:, 2], _TO_I) - np.outer(_FROM_YIQ[:, 1], _TO_Q)).tolist()
 
 
+def colour_size(config: AugmentConfig) -> int:
+    """How many numbers describe the colour change of a picture: 4, or 0 where the config switches colour off."""
+    return 4 if any(_reach(config)) and config.colour_probability > 0 else 0
+
+
 def draw_colour(config: AugmentConfig, rng: CounterRng) -> Tensor:
     """Draw the colour change of one picture.
 
@@ -33,14 +38,18 @@ def draw_colour(config: AugmentConfig, rng: CounterRng) -> Tensor:
         float32 (4,): factors of brightness, contrast and saturation, and the turn of the hue in radians; 1, 1, 1, 0 for
         a picture that stays as it is. (0,) where the config switches colour off for all pictures.
     """
-    reach = (config.brightness, config.contrast, config.saturation, math.radians(config.hue_deg))
-    if not any(reach) or config.colour_probability == 0:
+    if not colour_size(config):
         return torch.zeros(0)
     chance, *draws = rng.uniform(5).tolist()
     if chance >= config.colour_probability:
         return torch.tensor([1.0, 1.0, 1.0, 0.0])
     middle = (1.0, 1.0, 1.0, 0.0)
-    return torch.tensor([mid + (2 * draw - 1) * r for mid, draw, r in zip(middle, draws, reach, strict=True)])
+    return torch.tensor([mid + (2 * draw - 1) * r for mid, draw, r in zip(middle, draws, _reach(config), strict=True)])
+
+
+def _reach(config: AugmentConfig) -> tuple[float, float, float, float]:
+    """How far brightness, contrast, saturation and hue (radians) may go either way."""
+    return config.brightness, config.contrast, config.saturation, math.radians(config.hue_deg)
 
 
 def apply_colour(image: Tensor, colour: Tensor) -> Tensor:

@@ -73,7 +73,8 @@ class DataConfig(Section):
     num_workers: int = Field(2, ge=0, le=128)
     """Loader processes a rank."""
     lanes: int = Field(1, ge=1, le=1024)
-    """Independent rows an epoch is cut into; the number of nodes at most. Part of the sample order."""
+    """Independent rows an epoch is cut into. The number of processes, where each machine should download its own part
+    only; 1 shuffles best. Part of the sample order."""
     window: int = Field(4096, ge=1)
     """Samples are shuffled inside windows of this many. Part of the sample order."""
     pairs: Literal["online", "stored"] = "online"

@@ -5,8 +5,7 @@ image = degrade(image, config, CounterRng(*key, "degrade"))
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pipeline.data.config import AugmentConfig
 from shards.randomness import CounterRng
@@ -17,23 +16,23 @@ _SIGMA_MIN_PX = 0.1
 _QUALITY_MAX = 95
 
 
-def degrade(image: Tensor, config: AugmentConfig, rng: CounterRng) -> Tensor:
+def degrade(image: NDArray[np.uint8], config: AugmentConfig, rng: CounterRng) -> NDArray[np.uint8]:
     """Blur and compress a picture by chance.
 
     Args:
-        image: uint8 (3, h, w) RGB.
+        image: uint8 (h, w, 3) RGB.
         config: Chances and strengths.
         rng: Source of the draws.
 
     Returns:
-        uint8 (3, h, w); the same tensor where nothing happens.
+        uint8 (h, w, 3); the same array where nothing happens.
     """
     if config.blur_probability == 0 and config.jpeg_probability == 0:
         return image
     blur, sigma_draw, jpeg, quality_draw = rng.uniform(4).tolist()
     if blur >= config.blur_probability and jpeg >= config.jpeg_probability:
         return image
-    picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    picture = image
     if blur < config.blur_probability:
         sigma_px = _SIGMA_MIN_PX + sigma_draw * (config.blur_sigma_max_px - _SIGMA_MIN_PX)
         picture = cv2.GaussianBlur(picture, (0, 0), sigma_px).astype(np.uint8, copy=False)
@@ -44,4 +43,4 @@ def degrade(image: Tensor, config: AugmentConfig, rng: CounterRng) -> Tensor:
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
         assert decoded is not None
         picture = decoded.astype(np.uint8, copy=False)
-    return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
+    return picture

@@ -1,7 +1,8 @@
 """Fetches one remote file whole, in ranges side by side, and believes it only when its sha256 is right.
 
 A range whose answer is late is asked for again: how late is judged by the rate of the ranges before it, and the
-patience doubles with each attempt, so that a hanging connection costs seconds and a slow network still gets through.
+patience doubles with each answer that was late, so that a hanging connection costs seconds and a slow network still
+gets through.
 
     fetch_file(url, size, sha256, descriptor, until=time.monotonic() + 600, pace=Pace(), counts=FetchCounts())
 """
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 
 from shards.errors import ShardError
@@ -26,6 +27,7 @@ __all__ = ["RANGE_BYTES", "FetchCounts", "Pace", "fetch_file"]
 RANGE_BYTES = 8 << 20
 """One request; so large that a latency of 50 ms is a third of its time on a connection of 60 MB/s."""
 _RANGES_AT_ONCE = 8
+_LOOK_SECONDS = 0.1
 _DOWNLOADS = 2  # of a file whose sha256 is wrong, before it is given up
 _logger = logging.getLogger("depthrank")
 
@@ -66,11 +68,25 @@ class Pace:
             found, usual = seconds / num_bytes, self._seconds_per_byte
             self._seconds_per_byte = found if usual is None else 0.8 * usual + 0.2 * found
 
-    def patience_seconds(self, num_bytes: int, attempt: int) -> float:
-        """Limit for attempt 0, 1, ... at a range of so many bytes."""
+    @property
+    def known(self) -> bool:
+        """Whether a range has come yet."""
+        return self._seconds_per_byte is not None
+
+    def patience_seconds(self, num_bytes: int, late: int, left_seconds: float) -> float:
+        """Limit for an attempt at a range.
+
+        Args:
+            num_bytes: Of the range.
+            late: Attempts before that came to their limit; each doubles it.
+            left_seconds: Until the deadline. The limit does not pass it, but an attempt has what is usual at least.
+        """
         usual = self._seconds_per_byte
-        first = self._UNKNOWN_SECONDS if usual is None else self._TIMES_USUAL * usual * num_bytes
-        return float(max(self._LEAST_SECONDS, first) * 2**attempt)
+        if usual is None:
+            least, first = self._LEAST_SECONDS, self._UNKNOWN_SECONDS
+        else:
+            least = first = max(self._LEAST_SECONDS, self._TIMES_USUAL * usual * num_bytes)
+        return float(max(least, min(first * 2**late, left_seconds)))
 
 
 def fetch_file(
@@ -101,17 +117,20 @@ def fetch_file(
         OSError: The local file cannot be written.
     """
     file = remote_file(url)
-    ended = threading.Event() if stop is None else stop
     for attempt in range(_DOWNLOADS):
         digest = hashlib.sha256()
         os.lseek(descriptor, 0, os.SEEK_SET)
+        ended = threading.Event()  # of this download: whatever ends it, the ranges under way are not tried again
         ranges = [
             partial(_range, file, url, start, min(start + RANGE_BYTES, size), size, until, pace, counts, ended)
             for start in range(0, size, RANGE_BYTES)
         ]
-        for data in _in_order(ranges):
-            digest.update(data)
-            _write(descriptor, data)
+        try:
+            for data in _in_order(ranges, first_alone=not pace.known, stop=stop, ended=ended):
+                digest.update(data)
+                _write(descriptor, data)
+        finally:
+            ended.set()
         if digest.hexdigest() == sha256:
             counts.add(files=1)
             return
@@ -136,10 +155,18 @@ def _range(
     stop: threading.Event,
 ) -> bytes:
     """Bytes start..end of a file, all of them."""
+    late = 0
 
-    def ask(attempt: int) -> bytes:
+    def ask(_: int) -> bytes:
+        nonlocal late
         began = time.monotonic()
-        data = file.read(start, end, timeout_seconds=pace.patience_seconds(end - start, attempt))
+        try:
+            data = file.read(
+                start, end, timeout_seconds=pace.patience_seconds(end - start, late, left_seconds=until - began)
+            )
+        except TimeoutError:
+            late += 1
+            raise
         if len(data) > end - start:
             raise ShardError(f"{shown(url)}: the server answers a request for a part with the whole; it cannot be used")
         if len(data) < end - start:
@@ -169,20 +196,36 @@ def _range(
     return data
 
 
-def _in_order(calls: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
+def _in_order(
+    calls: Iterable[Callable[[], bytes]], *, first_alone: bool, stop: threading.Event | None, ended: threading.Event
+) -> Iterator[bytes]:
     """Results in the order of the calls, some of which run ahead.
 
     Daemon threads, not an executor's: those are joined at exit, where a hanging request would hold the process.
+
+    Args:
+        calls: What to run.
+        first_alone: Begin the others when the first has its result: a server that never answered may not serve ranges.
+        stop: Is passed on to `ended`.
+        ended: At which the calls look.
     """
+
+    def result(future: "Future[bytes]") -> bytes:
+        while not wait([future], timeout=_LOOK_SECONDS).done:
+            if stop is not None and stop.is_set():
+                ended.set()
+        return future.result()
+
     running: deque[Future[bytes]] = deque()
     for call in calls:
         future: Future[bytes] = Future()
         threading.Thread(target=_run, args=(future, call), name="fetch-range", daemon=True).start()
         running.append(future)
-        if len(running) == _RANGES_AT_ONCE:
-            yield running.popleft().result()
+        if first_alone or len(running) == _RANGES_AT_ONCE:
+            first_alone = False
+            yield result(running.popleft())
     while running:
-        yield running.popleft().result()
+        yield result(running.popleft())
 
 
 def _run(future: "Future[bytes]", call: Callable[[], bytes]) -> None:

@@ -1,8 +1,8 @@
 """The training stream: batches of the endless order, prepared by worker processes.
 
-The dataset is map-style over positions of the stream and the batch sampler yields plain integers, so torch hands the
-batches out in order whatever the number of workers. A position alone decides what its picture looks like. The stream
-has no end, so the workers start once and live as long as the run.
+The dataset is map-style over positions of the stream and the batch sampler yields integers, so torch hands the batches
+out in order whatever the number of workers; they come in slots of shared memory and are copied out. A position alone
+decides what its picture looks like. The stream has no end, so the workers start once and live as long as the run.
 
     stream = TrainStream(data, size_hw=(384, 384), seed=0, batch_size=8, micro_batch_size=None, rank=0, world_size=1)
     for micro_batches in stream.steps(start_step): ...
@@ -15,28 +15,28 @@ import weakref
 from collections.abc import Iterator, Sequence
 from itertools import count
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from pipeline.data.config import DataConfig
 from pipeline.data.mixture import Mixture
-from pipeline.data.order import ORDER_VERSION, SampleOrder, rank_slots, stand_in
+from pipeline.data.order import ORDER_VERSION, SampleOrder, rank_slots
+from pipeline.data.pictures import Loaded, Pictures, batch_fields
+from pipeline.data.shared_batches import SharedBatches
 from pipeline.data.store import ShardStore
-from pipeline.data.training_sample import TrainingPicture, needs_maps, training_picture
 from pipeline.data.workers import init_worker, signals_held, stop_processes, worker_context
-from shards.errors import ConfigError, DataError, DecodeError, ShardError
+from shards.errors import ConfigError, DataError
 from shards.format import Sample
 from shards.manifest import SplitName
-from shards.storage import shown
 
 __all__ = ["Batch", "TrainStream", "validation_samples"]
 
 Batch = dict[str, Any]
 """The fields of `TrainingPicture` that are not None, stacked; `dataset` (its number in the mixture), `sample` (of that
 dataset) and `positions`, int64 (b,); `keys`, b strings; `replaced`, how many stand in for unreadable samples (int)."""
-_STAND_INS = 16  # tried for one unreadable sample; if all fail, the dataset is beyond skipping
+_AHEAD = 2  # batches that each worker prepares ahead
 _NAMED = 5  # unreadable samples that are named in warnings
 _log = logging.getLogger("depthrank")
 
@@ -52,6 +52,7 @@ class TrainStream:
         micro_batch_size: Samples of one of the batches that make up a process's share of a step; None takes all of it.
         rank: Number of this process.
         world_size: Number of processes.
+        node_ranks: Numbers of the processes of this machine, which share one cache; None: this one alone.
         dense: Whether the batches hold `inverse_depth` and `confidence`; a loss on pairs needs neither.
 
     Raises:
@@ -70,20 +71,26 @@ class TrainStream:
         rank: int,
         world_size: int,
         dense: bool = True,
+        node_ranks: range | None = None,
     ) -> None:
         self._slots = rank_slots(batch_size, rank, world_size)
         self._batch_size = batch_size
         self._micro_batch_size = min(micro_batch_size or len(self._slots), len(self._slots))
         self._num_workers = data.num_workers
         self._context = worker_context() if data.num_workers else None
-        self._rank, self._world_size = rank, world_size
+        self._node_ranks = node_ranks or range(rank, rank + 1)
+        self._world_size = world_size
+        self._data, self._seed = data, seed
+        self._size_hw, self._dense = size_hw, dense
         share = 1 / len(data.datasets)
-        stores = [_open_store(data, dataset.url, "train", data.limit, share) for dataset in data.datasets]
+        self._stores = stores = [
+            _open_store(data, dataset.url, "train", data.limit, share) for dataset in data.datasets
+        ]
         _refuse_repetition([store.fingerprint for store in stores])
         orders = [SampleOrder(store.shard_sizes, seed=seed, lanes=data.lanes, window=data.window) for store in stores]
         self._mixture = Mixture(orders, [dataset.weight for dataset in data.datasets])
-        self._pictures = _Pictures(stores, self._mixture, data, seed, size_hw, dense)
-        self._batches: Iterator[Any] | None = None
+        self._batches: SharedBatches | None = None
+        self._loaded: Iterator[Any] | None = None
         self._opened = 0
         self._named = 0
         self._end_workers: weakref.finalize[[list[BaseProcess]], TrainStream] | None = None
@@ -110,59 +117,63 @@ class TrainStream:
         self.close()
         self._opened += 1
         self._fetch_ahead(start_step)
-        self._batches = self._start(start_step)
+        self._start(start_step)
         return self._steps(start_step)
 
     def close(self) -> None:
         """End the workers and close the shards; nothing happens where none are open."""
-        self._batches = None  # torch asks the workers to end
+        self._loaded = None  # torch asks the workers to end
         if self._end_workers is not None:
             self._end_workers()
             self._end_workers = None
-        for store in self._pictures.stores:
+        self._batches = None
+        for store in self._stores:
             store.close()
 
-    def _start(self, start_step: int) -> Iterator[Any]:
+    def _start(self, start_step: int) -> None:
+        fields = batch_fields(self._data, self._size_hw, self._dense)
+        self._batches = SharedBatches(fields, self._micro_batch_size, under_way=_AHEAD * self._num_workers)
+        positions = _positions(start_step, self._batch_size, self._slots, self._micro_batch_size)
         # A generator of its own, or torch would draw the workers' seed from the global one and so change the training.
         loader = DataLoader(
-            self._pictures,
-            batch_sampler=_positions(start_step, self._batch_size, self._slots, self._micro_batch_size),
+            Pictures(self._stores, self._mixture, self._data, self._seed, self._batches, self._dense),
+            batch_sampler=self._batches.tasks(positions),  # type: ignore[arg-type]  # torch hands on what it yields
             collate_fn=_as_it_is,
             generator=torch.Generator(),
-            pin_memory=torch.cuda.is_available(),
             num_workers=self._num_workers,
+            prefetch_factor=_AHEAD if self._num_workers else None,
             multiprocessing_context=self._context,
             worker_init_fn=init_worker,
         )
         others = set(multiprocessing.active_children())
         with signals_held():
-            batches = iter(loader)
+            self._loaded = iter(loader)
         workers = [child for child in multiprocessing.active_children() if child not in others]
         # Also at exit: multiprocessing would wait for ever for workers that do not heed SIGTERM.
         self._end_workers = weakref.finalize(self, stop_processes, workers)
-        return batches
 
     def _steps(self, start_step: int) -> Iterator[list[Batch]]:
         number = math.ceil(len(self._slots) / self._micro_batch_size)
         opened = self._opened
         for step in count(start_step):
-            if self._batches is None or opened != self._opened:
+            if self._loaded is None or opened != self._opened:
                 return
             self._fetch_ahead(step)
             yield [self._next_batch() for _ in range(number)]
 
     def _fetch_ahead(self, step: int) -> None:
-        """Tell the stores what this process needs from a step on."""
-        coming = self._mixture.coming_shards(step * self._batch_size, [self._rank], self._world_size)
-        for store, shards in zip(self._pictures.stores, coming, strict=True):
+        """Tell the stores what this machine needs from a step on, or its processes would evict each other's shards."""
+        coming = self._mixture.coming_shards(step * self._batch_size, self._node_ranks, self._world_size)
+        for store, shards in zip(self._stores, coming, strict=True):
             store.prefetch(shards)
 
     def _next_batch(self) -> Batch:
         # The workers end when the last reference to torch's iterator goes, so no local name (which a traceback would
         # keep alive) holds it.
+        assert self._loaded is not None
         assert self._batches is not None
         try:
-            batch: Batch | DataError = next(self._batches)
+            loaded: Loaded | DataError = next(self._loaded)
         except (RuntimeError, ConnectionError, EOFError) as error:
             # A worker that dies while it hands over a batch breaks the connection instead.
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
@@ -172,10 +183,12 @@ class TrainStream:
                 f"a loader process died, most likely of too little memory: {reason}; "
                 "lower data.num_workers, or give the job more memory"
             ) from None
-        if isinstance(batch, DataError):
-            raise batch
-        self._warn(batch.pop("unreadable"))
-        return batch
+        if isinstance(loaded, DataError):
+            raise loaded
+        self._warn(loaded.unreadable)
+        # Now, not later: the next call may give the slot away.
+        batch: Batch = self._batches.copy(loaded.slot, len(loaded.keys))
+        return {**batch, "keys": loaded.keys, "replaced": loaded.replaced}
 
     def _warn(self, unreadable: list[str]) -> None:
         """Name the first samples that others stand in for; the batches count all of them."""
@@ -205,20 +218,6 @@ def validation_samples(
         store.close()
 
 
-class _UnreadableError(ShardError):
-    """The bytes of a sample are at fault, not settings that ask for what it was never given."""
-
-
-class _Prepared(NamedTuple):
-    """One sample of a batch, and why others could not be served at its position."""
-
-    dataset: int
-    sample: int
-    key: str
-    picture: TrainingPicture
-    unreadable: list[str]
-
-
 def _open_store(
     data: DataConfig, url: str, split: SplitName, limit: int | None, cache_share: float = 1.0
 ) -> ShardStore:
@@ -231,80 +230,6 @@ def _open_store(
         cache_share=cache_share,
         retry_seconds=60 * data.retry_minutes,
     )
-
-
-class _Pictures(Dataset[Any]):
-    """Map-style dataset over positions of the stream; lives in the workers."""
-
-    def __init__(
-        self,
-        stores: Sequence[ShardStore],
-        mixture: Mixture,
-        config: DataConfig,
-        seed: int,
-        size_hw: tuple[int, int],
-        dense: bool,
-    ) -> None:
-        self.stores = stores
-        self._mixture = mixture
-        self._config = config
-        self._seed = seed
-        self._size_hw = size_hw
-        self._dense = dense
-
-    def __getitems__(self, positions: list[int]) -> Batch | DataError:
-        """A whole batch; an error of the data comes as a value, as torch would wrap it into a worker's traceback."""
-        try:
-            prepared = [self._prepare(position) for position in positions]
-        except DataError as error:
-            return error.with_traceback(None)
-        datasets, samples, keys, pictures, unreadable = zip(*prepared, strict=True)
-        batch: Batch = {
-            name: torch.stack([getattr(picture, name) for picture in pictures])
-            for name in TrainingPicture._fields
-            if getattr(pictures[0], name) is not None
-        }
-        batch["dataset"] = torch.tensor(datasets)
-        batch["sample"] = torch.tensor(samples)
-        batch["positions"] = torch.tensor(positions)
-        batch["keys"] = list(keys)
-        batch["replaced"] = sum(map(bool, unreadable))
-        batch["unreadable"] = [reason for reasons in unreadable for reason in reasons]
-        return batch
-
-    def _prepare(self, position: int) -> _Prepared:
-        """The sample at a position; with `on_bad_shard: skip` the first that can be read of it and its stand-ins."""
-        dataset, epoch, sample = self._mixture.locate(position)
-        store = self.stores[dataset]
-        key: tuple[int | str, ...] = (self._seed, store.fingerprint, epoch, sample)
-        unreadable: list[str] = []
-        served = sample
-        while True:
-            try:
-                return _Prepared(dataset, served, *self._picture(store, served, key), unreadable)
-            except _UnreadableError as error:
-                if self._config.on_bad_shard == "error" or len(unreadable) == _STAND_INS:
-                    raise
-                unreadable.append(str(error))
-            except DataError:
-                raise
-            except Exception as error:
-                error.add_note(f"while preparing sample {served} of {shown(store.url)}, position {position}")
-                raise
-            attempt = len(unreadable)
-            served = stand_in(len(store), self._seed, epoch, sample, attempt)
-            key = (self._seed, store.fingerprint, epoch, sample, "stand-in", attempt)
-
-    def _picture(self, store: ShardStore, sample: int, key: tuple[int | str, ...]) -> tuple[str, TrainingPicture]:
-        try:
-            stored = store.read(sample, maps=needs_maps(self._config, self._dense))
-        except ShardError as error:
-            raise _UnreadableError(str(error)) from error
-        try:
-            return stored.key, training_picture(stored, self._config, self._size_hw, key, self._dense)
-        except DataError as error:
-            kind = _UnreadableError if isinstance(error.__cause__, DecodeError) else type(error)
-            raise kind(f"{shown(store.url)}: {error}") from error
 
 
 def _refuse_repetition(fingerprints: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from pipeline.data.order import SampleOrder, permutation_key, permute_all
 __all__ = ["Mixture", "turns_of"]
 
 _TURNS = 256
-_PATTERN = 3  # what the permutation is for
+_PATTERN = 3  # what the permutation is for, in the place that the order's own keys have it
 
 
 class Mixture:
@@ -89,7 +89,7 @@ class Mixture:
         after = turns_of((number + 1) * _TURNS, self.weights)
         shares = np.array([end - begin for begin, end in zip(before, after, strict=True)])
         in_order = np.repeat(np.arange(len(shares)), shares)
-        datasets = in_order[permute_all(_TURNS, permutation_key(self._seed, _PATTERN, number))]
+        datasets = in_order[permute_all(_TURNS, permutation_key(self._seed, number, _PATTERN))]
         is_turn = datasets[:, None] == np.arange(len(shares))
         return datasets, np.array(before) + np.cumsum(is_turn, axis=0) - is_turn
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from shards.errors import ConfigError
 
-__all__ = ["ORDER_VERSION", "SampleOrder", "permutation_key", "permute", "permute_all", "rank_slots", "stand_in"]
+__all__ = ["ORDER_VERSION", "SampleOrder", "permutation_key", "permute", "permute_all", "rank_slots"]
 
 ORDER_VERSION = 1
 """Changes when the same settings would give another order."""
@@ -34,6 +34,7 @@ _MIN_HALF_BITS = 3  # a network on fewer bits reaches too few of the permutation
 _FEW = 256  # below this, plain integers are faster than numpy's cost a call
 _SHARDS, _WINDOW, _STAND_IN = 1, 2, 4  # what a key is for, a part of it; 3 is the mixture's
 _PLACES = 1024  # looked at in one go for the coming shards
+_NEAR = 8  # stand-ins that are looked for nearby
 
 
 class SampleOrder:
@@ -72,10 +73,28 @@ class SampleOrder:
         window_start = window * self.window
         size = min(self.window, lane_length - window_start)
         row = lane_start + window_start + permute(place, size, permutation_key(self.seed, epoch, _WINDOW, lane, window))
+        return epoch, self._sample_at(epoch, row)
+
+    def stand_in(self, epoch: int, sample: int, attempt: int) -> int:
+        """The sample that is tried in place of an unreadable one: a draw for each attempt, counted from 1.
+
+        The first few are of the other shards in its window, which are at hand when it is needed (where its shard fills
+        the window, of the shards around); the later ones are any of the dataset.
+        """
+        draw = permutation_key(self.seed, epoch, _STAND_IN, sample, attempt)
         shards, ends = self._epoch_row(epoch)
-        slot = int(np.searchsorted(ends, row, side="right"))
-        shard = int(shards[slot])
-        return epoch, int(self._starts[shard]) + row - int(ends[slot]) + int(self._sizes[shard])
+        shard = int(np.searchsorted(self._starts, sample, side="right")) - 1
+        last = int(ends[np.flatnonzero(shards == shard)[0]])
+        first = last - int(self._sizes[shard])
+        begin, end = self._window_around(first + sample - int(self._starts[shard]))
+        if first <= begin and end <= last:
+            begin, end = max(0, first - self.window), min(self.num_samples, last + self.window)
+        first, last = max(first, begin), min(last, end)
+        others = end - begin - (last - first)
+        if attempt > _NEAR or not others:
+            return draw % self.num_samples
+        row = begin + draw % others
+        return self._sample_at(epoch, row if row < first else row + last - first)
 
     def coming_shards(self, position: int, ranks: Sequence[int] = (0,), world_size: int = 1) -> Iterator[int]:
         """Shards in the order in which they are first needed, from a position on: epoch after epoch, without end.
@@ -140,6 +159,22 @@ class SampleOrder:
         quotient, longer = divmod(self.num_samples, self.lanes)
         return lane * quotient + min(lane, longer), quotient + (lane < longer)
 
+    def _window_around(self, row: int) -> tuple[int, int]:
+        """Where the window of a place of the row begins and ends in the row."""
+        quotient, longer = divmod(self.num_samples, self.lanes)
+        in_longer = row // (quotient + 1)
+        lane = in_longer if in_longer < longer else (row - longer) // quotient
+        start, length = self._lane(lane)
+        begin = (row - start) // self.window * self.window
+        return start + begin, start + min(begin + self.window, length)
+
+    def _sample_at(self, epoch: int, row: int) -> int:
+        """Row number in the index of what stands at a place of an epoch's row."""
+        shards, ends = self._epoch_row(epoch)
+        slot = int(np.searchsorted(ends, row, side="right"))
+        shard = int(shards[slot])
+        return int(self._starts[shard]) + row - int(ends[slot]) + int(self._sizes[shard])
+
     def _lay_out(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The shards of an epoch in their order, and where each ends in the row."""
         shards = permute_all(len(self._sizes), permutation_key(self.seed, epoch, _SHARDS))
@@ -182,11 +217,6 @@ def _permute_many(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np
         images[outside] = _feistel(images[outside], half_bits, round_keys)
         outside = outside[images[outside] >= size]
     return images.astype(np.int64)
-
-
-def stand_in(size: int, seed: int, epoch: int, sample: int, attempt: int) -> int:
-    """The sample, of `size`, that is tried in place of an unreadable one: a draw for each attempt."""
-    return permutation_key(seed, epoch, _STAND_IN, sample, attempt) % size
 
 
 def rank_slots(batch_size: int, rank: int, world_size: int) -> range:

@@ -8,9 +8,11 @@ fetch only so many shards at a time. Nothing depends on these threads: a reader 
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from pipeline.data.cache import ShardCache
 from pipeline.data.eviction import make_room
@@ -23,7 +25,7 @@ __all__ = ["Prefetcher", "wanted_shards"]
 # which leaves the processor to the decoding.
 _AT_ONCE = 4
 _PAUSE_SECONDS = 0.1
-_LOOKING_SHARE = 0.05  # most of the time that goes into looking for what is missing
+_LOOKING_SHARE = 0.05  # most of the time that goes into walking the order, and into looking for what is missing
 _FAULT_SECONDS = 1.0
 _logger = logging.getLogger("depthrank")
 
@@ -31,19 +33,18 @@ _logger = logging.getLogger("depthrank")
 def wanted_shards(coming: Iterator[int], sizes_bytes: Sequence[int], budget_bytes: int) -> list[int]:
     """The next shards in the order of use, without repeats, as many as fit the budget and one at least.
 
-    Keeping these and nothing else is Belady's choice. Reads no further than it must, as the order never ends.
+    Keeping these and nothing else is Belady's choice. Reads no further than it must, as the order never ends, and at
+    most as many as there are shards: about an epoch, as each comes once in one.
     """
     wanted: dict[int, None] = {}
     total = 0
-    for number in coming:
+    for number in islice(coming, len(sizes_bytes)):
         if number in wanted:
             continue
         total += sizes_bytes[number]
         if wanted and total > budget_bytes:
             break
         wanted[number] = None
-        if len(wanted) == len(sizes_bytes):
-            break
     return list(wanted)
 
 
@@ -59,13 +60,16 @@ class Prefetcher:
         self._cache = cache
         self._shards = shards
         self._sizes = [shard.bytes for shard in shards]
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the threads; the reader never waits for it
         self._stop = threading.Event()
         self._rest_until = 0.0
-        self._plan: Iterator[int] | None = None
+        self._walk_after = 0.0
+        self._plan: Iterator[int] = iter(())
+        self._walked = self._plan
         self._wanted: list[int] = []
         self._in_hand: set[int] = set()
         self._told: set[int] = set()
+        self._told_of_threads = False
         self._threads: list[threading.Thread] = []
 
     def follow(self, coming: Iterator[int]) -> None:
@@ -73,8 +77,7 @@ class Prefetcher:
 
         Call it with each step: what has been passed may then go to make room.
         """
-        with self._lock:
-            self._plan = coming
+        self._plan = coming
         if not self._threads:
             self._threads = [
                 threading.Thread(target=self._work, name=f"prefetch-{number}", daemon=True)
@@ -98,28 +101,38 @@ class Prefetcher:
                 self._stop.wait(_PAUSE_SECONDS)
                 continue
             shard = self._shards[number]
+            rest_until = 0.0
             try:
-                self._cache.fetch_ahead(shard.name, shard.bytes, shard.sha256, coming, self._stop)
+                if not self._cache.fetch_ahead(shard.name, shard.bytes, shard.sha256, coming, self._stop):
+                    rest_until = time.monotonic() + _FAULT_SECONDS
             except ShardError as error:
                 # The reader meets it when it comes there, and says it properly; there may be time to mend it.
                 if number not in self._told and not self._stop.is_set():
                     self._told.add(number)
                     _logger.warning("fetching ahead failed: %s", error)
                 self._stop.wait(_FAULT_SECONDS)
-            except RuntimeError:
-                return  # the interpreter ends: no thread can be started any more
+            except RuntimeError as error:  # no thread can be started
+                if sys.is_finalizing() or not threading.main_thread().is_alive():
+                    return
+                if not self._told_of_threads:
+                    self._told_of_threads = True
+                    _logger.warning("fetching ahead failed, now and then tried again: %s", error)
+                self._stop.wait(_FAULT_SECONDS)
             finally:
                 with self._lock:
                     self._in_hand.discard(number)
-                    self._rest_until = 0.0
+                    self._rest_until = rest_until
 
     def _choose(self) -> int | None:
         """The shard to fetch next; None where there is nothing to do for a while. Under the lock."""
         began = time.monotonic()
         if began < self._rest_until:
             return None
-        if self._plan is not None:
-            self._wanted, self._plan = wanted_shards(self._plan, self._sizes, self._cache.budget_bytes), None
+        plan = self._plan
+        if plan is not self._walked and began >= self._walk_after:
+            self._wanted, self._walked = wanted_shards(plan, self._sizes, self._cache.budget_bytes), plan
+            now = time.monotonic()
+            self._walk_after = now + (now - began) / _LOOKING_SHARE
         number = self._next_missing()
         if number is None:
             now = time.monotonic()

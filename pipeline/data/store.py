@@ -25,15 +25,15 @@ from pipeline.data.unpacked import UnpackedShard, unpacked_folder
 from shards.errors import ShardError
 from shards.format import Sample, read_sample
 from shards.index import MAX_SAMPLE_BYTES, Row, ShardIndex, members_digest, split_members
-from shards.manifest import ShardEntry, SplitEntry, SplitName, read_manifest
+from shards.manifest import IndexEntry, ShardEntry, SplitEntry, SplitName, read_manifest
 from shards.storage import join, local_path, shown
 
 __all__ = ["ShardStore"]
 
 _MAX_OPEN_SHARDS = 64
 _MAX_OPEN_COPIES = 8  # an open copy cannot make room for another shard
-_MAX_UNPACKED = 8  # folders whose file names are kept in memory
-_EVICTED = 3  # times that a copy may go between its coming and its opening
+_MAX_LISTED = 100_000  # samples of unpacked shards whose file names are kept in memory, about 1 kB each
+_EVICTED = 3  # times that a copy may go, or be damaged, between its coming and its opening
 _logger = logging.getLogger("depthrank")
 _LISTED = 3  # bad files named in one message
 
@@ -165,8 +165,7 @@ class ShardStore:
             self._prefetcher.close()
             self._prefetcher = None
         self._listed.clear()
-        while self._files:
-            os.close(self._files.popitem()[1])
+        self._close_files()
 
     def __del__(self) -> None:
         if "_files" in self.__dict__:  # construction may have failed before
@@ -213,11 +212,16 @@ class ShardStore:
         """File descriptor of a shard; the ones used last stay open."""
         descriptor = self._files.pop(number, None)
         if descriptor is None:
+            # Not fewer copies for a small budget: the shards of a window would be fetched again and again.
             if len(self._files) == (_MAX_OPEN_SHARDS if self._cache is None else _MAX_OPEN_COPIES):
                 os.close(self._files.popitem(last=False)[1])
             descriptor = self._open_shard(self._shards[number])
         self._files[number] = descriptor
         return descriptor
+
+    def _close_files(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
 
     def _open_shard(self, shard: ShardEntry) -> int:
         if self._cache is None:
@@ -227,7 +231,7 @@ class ShardStore:
             except OSError as error:
                 raise _DamagedError("", error.strerror or str(error)) from error
         for _ in range(_EVICTED):
-            path = self._cache.fetch(shard.name, shard.bytes, shard.sha256)
+            path = self._cache.fetch(shard.name, shard.bytes, shard.sha256, release=self._close_files)
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -246,16 +250,18 @@ class ShardStore:
             os.close(descriptor)
 
     def _listing(self, folder: Path) -> UnpackedShard:
-        listing = self._listed.pop(folder, None) or UnpackedShard(folder)
+        listing = self._listed.pop(folder, None)
+        if listing is None:
+            listing = UnpackedShard(folder)
+            while self._listed and sum(map(len, self._listed.values())) + len(listing) > _MAX_LISTED:
+                self._listed.popitem(last=False)
         self._listed[folder] = listing
-        if len(self._listed) > _MAX_UNPACKED:
-            self._listed.popitem(last=False)
         return listing
 
     def _verified_index(self, entry: SplitEntry) -> Path:
         index = entry.index
         if self._cache is not None:
-            return self._cache.fetch(index.name, index.bytes, index.sha256)
+            return _fetched_index(self._cache, index)
         assert self._folder is not None
         path = self._folder / index.name
         try:
@@ -314,6 +320,31 @@ class ShardStore:
             todo = f"`sha256sum` should give {shard.sha256[:12]}...; copy or pack the dataset again"
         key = f" ({error.key})" if error.key else ""
         return ShardError(f"{where}: sample {sample}{key}: {error.reason}; {todo}")
+
+
+def _fetched_index(cache: ShardCache, index: IndexEntry) -> Path:
+    """A copy of the index that is the listed one now, not only when it came: all reads rely on it.
+
+    Raises:
+        ShardError: It cannot be fetched, or what was fetched anew is damaged again.
+    """
+    for _ in range(_EVICTED):
+        path = cache.fetch(index.name, index.bytes, index.sha256)
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if digest == index.sha256:
+                    return path
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else another process has fetched it anew
+                    cache.drop(index.name)
+        except FileNotFoundError:
+            continue  # another process drops it
+        except OSError as error:
+            raise ShardError(f"{path}: cannot read the copy of the index: {error.strerror}") from error
+    raise ShardError(
+        f"{cache.folder / index.name}: the index came whole but its copy is damaged or gone, also after it was fetched "
+        "anew; data.cache_dir chooses a folder on another disk"
+    )
 
 
 class _DamagedError(Exception):

@@ -2,14 +2,16 @@
 
 Some upload services unpack archives without being asked. The index knows where in the tar a sample lay and the digest
 of its members, not its name; so a sample is found among the files by what it must be: the place it would have in the
-order of the names first, then every sample of the right size, then of any size, and the digest decides. What was found
-once is remembered.
+order of the names first, then every sample of the right size, then of any size, and the digest decides. For that each
+file is read once at most, and the digests are kept.
 
     shard = UnpackedShard(Path("train-000000")); key, members = shard.read(place=17, row=index.row(17))
 """
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ __all__ = ["UnpackedShard", "unpacked_folder"]
 class _Files(NamedTuple):
     """The members of one sample: extension to file and size, and their bytes in a tar with plain headers."""
 
-    members: dict[str, tuple[Path, int]]
+    members: dict[str, tuple[str, int]]
     span: int
 
 
@@ -47,7 +49,7 @@ class UnpackedShard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        found: dict[str, dict[str, tuple[Path, int]]] = {}
+        found: dict[str, dict[str, tuple[str, int]]] = {}
         try:
             for parent, _, names in os.walk(folder, onerror=_raise):
                 for name in names:
@@ -58,7 +60,7 @@ class UnpackedShard:
                     except ShardError:
                         continue  # not of a sample: index, manifest, a host's own files
                     if stat.S_ISREG(state.st_mode):
-                        found.setdefault(key, {})[extension] = path, state.st_size
+                        found.setdefault(key, {})[extension] = str(path), state.st_size
         except OSError as error:
             raise ShardError(f"{folder}: cannot read it: {error.strerror}") from error
         self._samples = {
@@ -67,6 +69,13 @@ class UnpackedShard:
         }
         self._keys = list(self._samples)
         self._found: dict[tuple[int, int], str] = {}
+        self._by_digest: dict[int, list[str]] = {}
+        self._unread: dict[int, list[str]] = {}
+        for key, files in self._samples.items():
+            self._unread.setdefault(files.span, []).append(key)
+
+    def __len__(self) -> int:
+        return len(self._samples)
 
     def read(self, place: int, row: Row) -> tuple[str, dict[str, bytes]]:
         """Key and members of the sample of this row.
@@ -79,19 +88,32 @@ class UnpackedShard:
             ShardError: No files here are this sample, or some of its files are damaged.
         """
         known = self._found.get((row.shard, row.offset))
-        for key in [known] if known is not None else self._candidates(place, row.length):
+        for key in [known] if known is not None else self._candidates(place, row):
             members = self._members(key)
             if members is not None and members_digest(key, members) == row.digest:
                 self._found[row.shard, row.offset] = key
                 return key, members
         raise ShardError("none of the unpacked files are what was packed, so some of its files are missing or damaged")
 
-    def _candidates(self, place: int, length: int) -> list[str]:
+    def _candidates(self, place: int, row: Row) -> Iterator[str]:
         """Samples that it may be, the likeliest first; headers make a sample in its tar longer, never shorter."""
-        taken = set(self._found.values())
-        fit = [key for key, files in self._samples.items() if files.span <= length and key not in taken]
-        there = self._keys[place] if place < len(self._keys) else ""
-        return sorted(fit, key=lambda key: (self._samples[key].span != length, key != there))
+        if place < len(self._keys) and self._samples[self._keys[place]].span <= row.length:
+            yield self._keys[place]
+        self._read_digests([row.length])
+        same = self._by_digest.get(row.digest, [])
+        yield from (key for key in same if self._samples[key].span == row.length)
+        self._read_digests([span for span in self._unread if span < row.length])
+        same = self._by_digest.get(row.digest, [])
+        yield from (key for key in same if self._samples[key].span < row.length)
+
+    def _read_digests(self, spans: Iterable[int]) -> None:
+        """Read all samples of these spans that have not been read for their digest."""
+        for span in spans:
+            for key in self._unread.pop(span, []):
+                with contextlib.suppress(OSError):  # then it is not found, whichever it is
+                    members = self._members(key)
+                    if members is not None:
+                        self._by_digest.setdefault(members_digest(key, members), []).append(key)
 
     def _members(self, key: str) -> dict[str, bytes] | None:
         files = self._samples[key]

@@ -8,7 +8,6 @@ print(comparison.table()); json.dumps(comparison.record())
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.data.store import ShardStore
@@ -18,7 +17,7 @@ from pipeline.eval.whdr import Predict, evaluate_samples, evaluate_truth
 from shards.errors import ConfigError, DataError
 from shards.format import Sample
 from shards.sources.config import SyntheticSourceConfig
-from shards.storage import shown
+from shards.storage import home_path, shown
 
 __all__ = ["STORED_PAIRS_METRIC", "Comparison", "Figure", "StoredPairs", "TruthData", "compare", "open_data"]
 
@@ -138,7 +137,7 @@ def open_data(spec: str, *, seed: int = 0) -> TruthData | StoredPairs:
     """
     kind, _, where = spec.partition("=")
     if kind == "gt" and where:
-        return TruthData(spec, TruthFolder(Path(where).expanduser()))
+        return TruthData(spec, TruthFolder(home_path(where)))
     if kind == "shards" and where:
         return StoredPairs(where)
     if kind == "synthetic" and where:

@@ -5,21 +5,23 @@ predict = Predictor(loaded.net, "cpu")
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from model import DepthNet, ModelConfig
 from model.sgr_checkpoint import SGR_CONFIG, SGR_SIZE_HW, read_sgr_checkpoint
+from model.weights import MAX_SIDE_PX
 from pipeline.train.checkpoint_folder import read_state, step_of, verify_folder
 from shards.errors import CheckpointError
 
 __all__ = ["LoadedNetwork", "load_network"]
 
-_SIZE = TypeAdapter(tuple[PositiveInt, PositiveInt])
+_Side = Annotated[int, Field(gt=0, le=MAX_SIDE_PX)]
+_SIZE = TypeAdapter(tuple[_Side, _Side])
 
 
 class LoadedNetwork(NamedTuple):

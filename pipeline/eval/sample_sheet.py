@@ -1,9 +1,9 @@
 """Training pictures for people: what the network sees, what it shall learn from, and the pairs.
 
-Image.fromarray(sample_sheet(batch)).save("samples.png")
+Image.fromarray(sample_sheet(batches)).save("samples.png")
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -23,18 +23,20 @@ HEADINGS = ("input", "inverse depth, dark = unsure", "pairs: large dot = nearer,
 FAINTEST = 0.35
 
 
-def sample_sheet(batch: Mapping[str, Any], *, cell_width_px: int = 288) -> NDArray[np.uint8]:
-    """Lay out the pictures of a batch, two a row, each with its target and its pairs.
+def sample_sheet(batches: Sequence[Mapping[str, Any]], *, cell_width_px: int = 288) -> NDArray[np.uint8]:
+    """Lay out the pictures of batches, two a row, each with its target and its pairs.
 
     Args:
-        batch: A batch of the training stream with dense targets.
+        batches: Of the training stream, with dense targets.
         cell_width_px: Width of a picture on the sheet.
 
     Returns:
         The sheet as RGB (H, W, 3).
     """
-    shown = (apply_colour(batch["image"], batch["colour"]) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    cells = [_cells(batch, number, np.ascontiguousarray(shown[number])) for number in range(len(shown))]
+    cells = []
+    for batch in batches:
+        shown = (apply_colour(batch["image"], batch["colour"]) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        cells += [_cells(batch, number, np.ascontiguousarray(image)) for number, image in enumerate(shown)]
     rows = [[cell for group in cells[first : first + 2] for cell in group] for first in range(0, len(cells), 2)]
     return compose(HEADINGS * min(2, len(cells)), rows, cell_width_px=cell_width_px, font_px=12)
 

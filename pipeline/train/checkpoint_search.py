@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.train.checkpoint_folder import read_manifest, read_state, step_of, verify_folder
 from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError, RunError
+from shards.storage import home_path
 
 __all__ = ["Found", "find_checkpoint", "step_folders", "step_in"]
 
@@ -58,7 +59,7 @@ def find_checkpoint(run_dir: Path, *, run_id: str, config: CheckpointConfig) -> 
     if config.resume == "auto":
         elsewhere = [path for root in _search_roots(config.search) for path in _checkpoints_below(root)]
         return _newest_valid(own, elsewhere, run_id)
-    path = Path(config.resume).expanduser()
+    path = home_path(config.resume)
     if path.resolve().is_relative_to(run_dir.resolve()):
         given = _given(path)
         newer = [step_in(folder) for folder in own if step_in(folder) > max(map(step_in, given))]
@@ -79,7 +80,7 @@ def _search_roots(patterns: Iterable[str]) -> list[Path]:
     """Folders that the patterns name, in their order; each pattern sorted, so that ties are reproducible."""
     roots = []
     for pattern in patterns:
-        whole = Path(pattern).expanduser()
+        whole = home_path(pattern)
         # A `**` means no more than `*` here: walking all of a mounted collection can take minutes.
         matches = [whole] if whole.exists() else [Path(match) for match in sorted(glob.glob(str(whole)))]  # noqa: PTH207 - may be absolute
         if len(matches) > _MAX_SEARCHED_FOLDERS:

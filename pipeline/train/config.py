@@ -165,6 +165,17 @@ class RunConfig(Section):
     monitor: MonitorConfig = MonitorConfig()
 
     @model_validator(mode="after")
+    def _batch_norm_sees_two_values(self) -> "RunConfig":
+        trains_norms = self.model.name == "sgr" or not (
+            self.model.freeze_bn or self.model.encoder.startswith("convnext")
+        )
+        if self.train.size == (32, 32) and 1 in (self.train.batch_size, self.train.micro_batch_size) and trains_norms:
+            raise ValueError(
+                "train.size: at 32 x 32 batch norm needs two pictures at a time; take more, or a larger size"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _skipped_steps_can_be_told(self) -> "RunConfig":
         if self.optim.fused and self.train.precision == "fp16":
             raise ValueError("optim.fused: with train.precision fp16 a skipped step could not be told; leave it out")

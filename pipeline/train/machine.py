@@ -7,7 +7,7 @@ machine = open_machine(config); machine.accelerator.prepare(net, optimizer)
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -73,6 +73,12 @@ class Machine:
         return int(self.accelerator.num_processes)
 
     @property
+    def node_ranks(self) -> range:
+        """Numbers of the processes of this machine; launchers number machine by machine."""
+        first = self.rank - int(self.accelerator.local_process_index)
+        return range(first, first + self.local_processes)
+
+    @property
     def device(self) -> torch.device:
         """Where this process computes."""
         return torch.device(self.accelerator.device)
@@ -118,6 +124,12 @@ class Machine:
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total, group=self.cpu_group)
         return [float(value) for value in total]
+
+    def take_from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite these tensors with those of the main process."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def gather_lists(self, values: list[str]) -> list[str]:
         """The lists of all processes, one after the other."""

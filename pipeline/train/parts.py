@@ -4,6 +4,7 @@ parts = build_parts(config, machine, resumes=False)
 figures = parts.optimizer_step.run(next(stream.steps(0)), lr, step=1)
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,14 @@ from pipeline.train.optim import build_optimizer
 from pipeline.train.rng import capture_rng, restore_rng
 from pipeline.train.step import OptimizerStep
 from shards.errors import CheckpointError, ConfigError
+from shards.storage import home_path
 
 __all__ = ["Parts", "build_parts"]
+
+FREE_IN_INIT = ("encoder_weights", "freeze_bn", "decoder_init_std")
+"""Settings of the network that do not change what given weights compute."""
+
+logger = logging.getLogger("depthrank")
 
 
 @dataclass(frozen=True)
@@ -89,14 +96,18 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
         CheckpointError: `checkpoint.init_from` holds no network that fits.
     """
     torch.manual_seed(config.train.seed)
-    settings = config.model.model_copy(update={"encoder_weights": "none"}) if resumes else config.model
+    init_from = None if resumes else config.checkpoint.init_from
+    fills_all = resumes or init_from is not None
+    settings = config.model.model_copy(update={"encoder_weights": "none"}) if fills_all else config.model
     try:
         net = DepthNet.from_config(settings)
     except ValueError as error:
         raise ConfigError(f"model.encoder_weights: {error}") from error
     net.size_hw = config.train.size
-    if config.checkpoint.init_from and not resumes:
-        _take_weights(net, Path(config.checkpoint.init_from).expanduser())
+    if init_from is not None:
+        _take_weights(net, home_path(init_from))
+    elif not resumes and config.model.freeze_bn and config.model.encoder_weights == "none":
+        logger.warning("model.freeze_bn keeps batch norms that were never trained; give model.encoder_weights")
     if config.train.channels_last:
         net = net.to(memory_format=torch.channels_last)
     net.to(machine.device).train()
@@ -110,11 +121,13 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
 
 
 def _take_weights(net: DepthNet, origin: Path) -> None:
-    weights = load_network(origin, "cpu").net.state_dict()
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"checkpoint.init_from: the network of {origin} is another one than `model` says: "
-            f"{' '.join(str(error).splitlines()[1:3]).strip()}"
-        ) from error
+    loaded = load_network(origin, "cpu")
+    for refused in loaded.refused:
+        logger.warning("checkpoint.init_from: passed over: %s", refused)
+    theirs, ours = loaded.net.config.model_dump(), net.config.model_dump()
+    differing = [name for name in ours if name not in FREE_IN_INIT and theirs[name] != ours[name]]
+    if differing:
+        text = ", ".join(f"model.{name} is {theirs[name]!r} there and {ours[name]!r} here" for name in differing)
+        raise CheckpointError(f"checkpoint.init_from: {loaded.origin} holds another network: {text}")
+    net.load_state_dict(loaded.net.state_dict())
+    logger.info("weights from %s", loaded.origin)

@@ -19,7 +19,9 @@ def split_dependence(config: RunConfig) -> list[str]:
     if model.name == "sgr":
         lines.append("the batch norms of the decoder sgr use the statistics of a micro-batch")
     if model.encoder.startswith("convnext"):
-        lines.append("the ConvNeXt encoder leaves out residual branches at random, drawn by each process for itself")
+        lines.append(
+            "the ConvNeXt encoder leaves out residual branches at random, by the place of a picture in its micro-batch"
+        )
     if loss.name == "improved_ranking" and loss.scope == "batch":
         lines.append("loss.scope=batch ranks the pairs of a micro-batch; loss.scope=image those of each picture")
     return lines

@@ -32,7 +32,7 @@ from pipeline.train.session import Session
 from pipeline.train.split import split_dependence
 from pipeline.train.status import Status, read_status, write_status
 from shards.errors import DivergedError, RunError, ShardError
-from shards.storage import publish_bytes
+from shards.storage import home_path, publish_bytes
 
 __all__ = ["open_stream", "run_id", "train"]
 
@@ -96,12 +96,13 @@ def open_stream(config: RunConfig, machine: Machine) -> TrainStream:
         rank=machine.rank,
         world_size=machine.world_size,
         dense=config.loss.needs_maps,
+        node_ranks=machine.node_ranks,
     )
 
 
 def run_folder(config: RunConfig) -> Path:
     """Where the run lives."""
-    return Path(config.run).expanduser()
+    return home_path(config.run)
 
 
 def run_id(config: RunConfig) -> str:

@@ -25,7 +25,10 @@ logger = logging.getLogger("depthrank")
 
 
 class Validation:
-    """Evaluates the network that is being trained; leaves its mode and the random generators as they are."""
+    """Evaluates the network that is being trained, in the precision of the training.
+
+    Leaves its mode and the random generators as they are.
+    """
 
     def __init__(self, config: RunConfig, machine: Machine, net: DepthNet) -> None:
         """Validate `net`, which lies on the machine's device, without wrappers.
@@ -35,6 +38,7 @@ class Validation:
         """
         self._config = config
         self._machine = machine
+        self._net = net
         self._predict = Predictor(net, machine.device, size_hw=config.train.size)
         self._fixed: list[Sample] | None = None
         if self.has_data:
@@ -65,7 +69,10 @@ class Validation:
             stopped = stopped or stop()
             return stopped
 
-        counts = evaluate_samples(self._predict, self._samples(), stop=stop_here)
+        # Each process has the batch norm statistics of its own batches; those of the main process are what is saved.
+        self._machine.take_from_main(self._net.buffers())
+        with self._machine.accelerator.autocast():
+            counts = evaluate_samples(self._predict, self._samples(), stop=stop_here)
         wrong, total, stops = self._machine.gather_sum([counts.wrong, counts.total, float(stopped)])
         if stops:
             return None
@@ -83,7 +90,8 @@ class Validation:
         if self._fixed is None:
             limit = self._config.monitor.num_images
             self._fixed = list(validation_samples(self._config.data, 0, 1, limit)) if limit else []
-        rows = [self._row(sample) for sample in self._fixed]
+        with self._machine.accelerator.autocast():
+            rows = [self._row(sample) for sample in self._fixed]
         return picture_grid(rows) if rows else None
 
     def _samples(self) -> Iterator[Sample]:

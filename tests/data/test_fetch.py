@@ -1,5 +1,8 @@
+import contextlib
 import errno
 import hashlib
+import http.server
+import itertools
 import os
 import socket
 import ssl
@@ -78,7 +81,7 @@ def test_a_missing_file_is_not_asked_for_again(folder: Path, target: int) -> Non
     with flaky_server(folder, faults=["404"] * 100) as server:
         with pytest.raises(ShardError, match="there is no such file"):
             fetched(f"{server.url}/x.tar", target)
-        assert server.told()["requests"] <= 11
+        assert server.told()["requests"] == 1  # the others wait for the first
 
 
 def test_faults_that_stay_end_at_the_deadline_with_their_reason(folder: Path, target: int) -> None:
@@ -87,6 +90,61 @@ def test_faults_that_stay_end_at_the_deadline_with_their_reason(folder: Path, ta
         with pytest.raises(ShardError, match=r"x\.tar: cannot fetch it: .*(500|Internal)"):
             fetched(f"{server.url}/x.tar?token=secret", target, seconds=1)
         assert 0.5 < time.monotonic() - began < 10
+
+
+def test_the_deadline_holds_for_a_server_that_fails_fast_and_then_hangs(folder: Path, target: int) -> None:
+    with flaky_server(folder, faults=["500"] * 4 + ["slow"] * 100, slow_bytes_per_s=10) as server:
+        began = time.monotonic()
+        with pytest.raises(ShardError, match="cannot fetch it"):
+            fetched(f"{server.url}/x.tar", target, seconds=4)
+        assert time.monotonic() - began < 6  # after four faults the patience was 320 s
+        server.quit.set()
+
+
+def test_when_one_range_has_failed_the_others_are_not_tried_again(folder: Path, target: int) -> None:
+    with flaky_server(folder, faults=itertools.chain([None, "404"], itertools.repeat("500"))) as server:
+        with pytest.raises(ShardError, match="there is no such file"):
+            fetched(f"{server.url}/x.tar", target, seconds=600)
+        end = time.monotonic() + 2
+        while any(thread.name == "fetch-range" for thread in threading.enumerate()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_a_stop_ends_the_waiting_between_attempts(folder: Path, target: int) -> None:
+    stop = threading.Event()
+    counts = FetchCounts()
+    with flaky_server(folder, faults=itertools.repeat("500")) as server:
+        threading.Timer(1.0, stop.set).start()
+        began = time.monotonic()
+        url, until = f"{server.url}/x.tar", began + 600
+        with pytest.raises(ShardError, match="cannot fetch it"):
+            fetch_file(url, len(CONTENT), SHA256, target, until=until, pace=Pace(), counts=counts, stop=stop)
+        assert 0.9 < time.monotonic() - began < 3
+
+
+def test_a_server_without_ranges_is_refused_at_little_cost(target: int) -> None:
+    sent = 0
+
+    class Whole(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal sent
+            self.send_response(200)
+            self.send_header("Content-Length", str(1 << 28))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while sent < 1 << 28:
+                    sent += self.wfile.write(bytes(1 << 20))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Whole) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        with pytest.raises(ShardError, match="answers a request for a part with the whole"):
+            fetched(f"http://127.0.0.1:{server.server_address[1]}/x.tar", target, size=20 * RANGE)
+        server.shutdown()
+    assert sent < 64 << 20  # what the sockets hold
 
 
 def test_another_file_of_the_name_is_refused_by_size_and_by_digest(folder: Path, target: int) -> None:
@@ -195,12 +253,16 @@ def test_retries_wait_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(attempts) == before + 1
 
 
-def test_patience_follows_the_rate_and_doubles() -> None:
+def test_patience_follows_the_rate_and_doubles_up_to_the_deadline() -> None:
     pace = Pace()
-    assert pace.patience_seconds(1000, 0) == 20
+    assert pace.patience_seconds(1000, 0, 100) == 20
+    assert pace.patience_seconds(1000, 5, 100) == 100
+    assert pace.patience_seconds(1000, 5, -1) == Pace._LEAST_SECONDS
     pace.learn(1000, 1.0)
-    assert pace.patience_seconds(2000, 0) == pytest.approx(8)
-    assert pace.patience_seconds(2000, 3) == pytest.approx(64)
+    assert pace.patience_seconds(2000, 0, 100) == pytest.approx(8)
+    assert pace.patience_seconds(2000, 3, 100) == pytest.approx(64)
+    assert pace.patience_seconds(2000, 3, 30) == pytest.approx(30)
+    assert pace.patience_seconds(2000, 3, -1) == pytest.approx(8)  # a slow network is not a fault
     for _ in range(100):
         pace.learn(1000, 0.001)
-    assert pace.patience_seconds(1000, 0) == Pace._LEAST_SECONDS
+    assert pace.patience_seconds(1000, 0, 100) == Pace._LEAST_SECONDS

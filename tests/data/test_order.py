@@ -124,6 +124,52 @@ def test_a_lane_reads_its_own_part_of_the_row() -> None:
         start += length
 
 
+def shard_of(sizes: list[int], sample: int) -> int:
+    return int(np.searchsorted(np.cumsum(sizes), sample, side="right"))
+
+
+@pytest.mark.parametrize(("lanes", "window"), [(1, 16), (1, 100), (3, 25), (4, 16)])
+def test_the_first_stand_ins_are_of_other_shards_of_the_window(lanes: int, window: int) -> None:
+    sizes = [10, 0, 7, 12, 9, 10, 8, 11, 10, 6, 0, 14]
+    order = SampleOrder(sizes, seed=4, lanes=lanes, window=window)
+    for epoch in (0, 3):
+        stream = epoch_of(order, epoch)
+        for lane in range(lanes):
+            mine = stream[lane::lanes]
+            for first in range(0, len(mine), window):
+                part = mine[first : first + window]
+                for sample in part:
+                    others = {other for other in part if shard_of(sizes, other) != shard_of(sizes, sample)}
+                    found = [order.stand_in(epoch, sample, attempt) for attempt in range(1, 9)]
+                    assert others.issuperset(found) or not others
+                    assert shard_of(sizes, sample) not in {shard_of(sizes, other) for other in found}
+                    assert len(others) < 10 or len(set(found)) > 2
+
+
+def test_where_a_shard_fills_its_window_the_shards_around_it_stand_in() -> None:
+    sizes = [20] * 10
+    order = SampleOrder(sizes, seed=1, lanes=1, window=5)
+    shards = [shard_of(sizes, sample) for sample in epoch_of(order, 2)[::20]]
+    for place, shard in enumerate(shards):
+        found = {shard_of(sizes, order.stand_in(2, 20 * shard + k, attempt)) for k in range(20) for attempt in (1, 8)}
+        assert found == {shards[near] for near in (place - 1, place + 1) if 0 <= near < 10}
+
+
+def test_later_stand_ins_are_of_the_whole_dataset() -> None:
+    order = SampleOrder([10] * 20, seed=1, lanes=2, window=30)
+    later = [order.stand_in(0, sample, attempt) for sample in range(200) for attempt in range(9, 17)]
+    assert len(set(later)) > 190 and max(later) < 200
+    alone = SampleOrder([12], seed=1, lanes=1, window=5)
+    assert {alone.stand_in(0, 3, attempt) for attempt in range(1, 100)} == set(range(12))
+    assert SampleOrder([1], seed=1, lanes=3, window=5).stand_in(5, 0, 1) == 0
+
+
+def test_stand_ins_never_change_by_accident() -> None:
+    order = SampleOrder([1000] * 1000, seed=17, lanes=4, window=4096)
+    order = pickle.loads(pickle.dumps(order))
+    assert [order.stand_in(7, 123_456, attempt) for attempt in (1, 2, 8, 9, 16)] == GOLDEN_STAND_INS
+
+
 def test_a_full_window_shuffles_like_a_random_permutation() -> None:
     n = 2000
     displacement, kept_neighbours = [], 0
@@ -193,3 +239,4 @@ GOLDEN: list = [
     [7, 12, 2, 6, 14, 1, 9, 13, 0, 8, 11, 3, 5, 15, 4, 10],
     [(0, 473407), (0, 154626), (123, 378877), (1000000000, 54156)],
 ]
+GOLDEN_STAND_INS = [837734, 341644, 837270, 888219, 89517]

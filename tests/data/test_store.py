@@ -213,6 +213,39 @@ def test_a_remote_dataset_is_fetched_once_and_by_need(whole: Path, tmp_path: Pat
     fs.store.clear()
 
 
+def test_a_damaged_copy_of_the_index_is_fetched_anew(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/data"
+    write_dataset(url)
+    fs = fsspec.filesystem("memory")
+    ShardStore(url, "train", cache_dir=str(tmp_path / "cache"))
+    copy = next((tmp_path / "cache").glob("*/train.index"))
+    good = copy.read_bytes()
+    for bad in (good[:36] + b"\xff" + good[37:], bytes(len(good))):
+        copy.write_bytes(bad)
+        store = ShardStore(url, "train", cache_dir=str(tmp_path / "cache"))
+        assert store.fetched.files == 1
+        assert store.read(0).key == "s0000"
+        assert copy.read_bytes() == good
+    assert ShardStore(url, "train", cache_dir=str(tmp_path / "cache")).fetched.files == 0
+    copy.write_bytes(bad)
+    fs.pipe_file(f"{url}/train.index", bad)
+    with pytest.raises(ShardError, match=r"train\.index is not the file that its manifest lists"):
+        ShardStore(url, "train", cache_dir=str(tmp_path / "cache"))
+    fs.store.clear()
+
+
+def test_shards_in_use_are_fetched_once_however_small_the_budget(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/data"
+    shards = write_dataset(url).splits["train"].shards
+    assert 3 < len(shards) <= 8
+    store = ShardStore(url, "train", cache_dir=str(tmp_path / "cache"), cache_bytes=1)
+    for sample in sorted(range(len(store)), key=lambda sample: sample % 4):  # through all shards, four times
+        assert store.read(sample).key == f"s{sample:04d}"
+    assert store.fetched.files == 1 + len(shards)
+    store.close()
+    fsspec.filesystem("memory").store.clear()
+
+
 def test_a_remote_shard_that_is_not_the_listed_one_is_never_used(tmp_path: Path) -> None:
     url = f"memory://{tmp_path.name}/data"
     write_dataset(url)

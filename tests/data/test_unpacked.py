@@ -1,3 +1,4 @@
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -5,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.store import ShardStore
+from pipeline.data.unpacked import UnpackedShard
 from shards.errors import ShardError
+from shards.index import Row, member_span, members_digest
 from shards.reindex import reindex
 
 from .small_dataset import make_sample, write_dataset
@@ -105,3 +108,45 @@ def test_nothing_at_all_is_still_an_error(data: Path) -> None:
     (data / "train-000000.tar").unlink()
     with pytest.raises(ShardError, match=r"train-000000\.tar \(no such file"):
         ShardStore(str(data), "train")
+
+
+def test_each_file_is_read_a_few_times_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, rows = 120, []
+    for sample in range(number):
+        members = {"jpg": b"%d" % sample * 100, "json": b"{}"}
+        for extension, content in members.items():
+            (tmp_path / f"s{sample:04d}.{extension}").write_bytes(content)
+        # Half as packed, half with longer headers.
+        length = sum(member_span(len(content)) for content in members.values()) + sample % 2 * 1024
+        rows.append(Row(0, members_digest(f"s{sample:04d}", members), 4096 * sample, length))
+    (tmp_path / "s0007.jpg").write_bytes(b"damaged")
+    opened: list[str] = []
+    os_open = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *args, **more: opened.append(str(path)) or os_open(path, *args, **more)
+    )
+    shard = UnpackedShard(tmp_path)
+    for _ in range(3):
+        for sample, row in enumerate(rows):
+            if sample == 7:
+                with pytest.raises(ShardError, match="none of the unpacked files"):
+                    shard.read(number - 1 - sample, row)
+            else:
+                assert shard.read(number - 1 - sample, row)[0] == f"s{sample:04d}"  # in another order than packed
+    assert len(opened) <= 2 * number * 6  # its digest, what stands at its place, and itself in each round
+
+
+def test_many_unpacked_folders_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, shard_bytes=1)
+    tars = sorted(data.glob("train-*.tar"))
+    assert len(tars) > 12
+    for tar in tars:
+        unpack(tar, tar.with_suffix(""))
+    store = ShardStore(str(data), "train")
+    walked: list[str] = []
+    os_walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda folder, **more: walked.append(str(folder)) or os_walk(folder, **more))
+    for _ in range(2):
+        assert [store.read(sample).key for sample in range(len(store))] == ALL
+    assert len(walked) == len(set(walked)) == len(tars)

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,12 @@ from PIL import Image
 
 from launch.cli import run_command
 from launch.samples import main
+from pipeline.data.config import DataConfig
+from pipeline.data.loader import TrainStream
+from pipeline.eval.sample_sheet import sample_sheet
 from shards.config import PackConfig, PairsConfig, ShardsConfig
+from shards.errors import ShardError
+from shards.index import ROW
 from shards.pack import pack
 from shards.sources.config import SyntheticSourceConfig
 
@@ -36,6 +42,30 @@ def test_a_sheet_of_the_pictures_of_a_step_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_pictures_are_those_of_the_step_and_no_others_are_prepared(dataset: str, tmp_path: Path) -> None:
+    settings = [f"data.train={dataset}", "data.num_workers=0", "train.size=64", "train.batch_size=3", "train.steps=5"]
+    data = DataConfig(train=dataset, num_workers=0)
+    stream = TrainStream(data, size_hw=(64, 64), seed=0, batch_size=3, micro_batch_size=None, rank=0, world_size=1)
+    (whole,) = next(stream.steps(2))
+    stream.close()
+    shown = {name: values[:2] for name, values in whole.items() if name != "replaced"}
+    broken = tmp_path / "broken"
+    shutil.copytree(dataset, broken)
+    rows = np.fromfile(broken / "train.index", dtype=ROW, offset=32)
+    with next(broken.glob("train-*.tar")).open("r+b") as file:
+        file.seek(int(rows["offset"][int(whole["sample"][2])]))
+        file.write(bytes(512))
+    settings[0] = f"data.train={broken}"
+    out = tmp_path / "sheet.PNG"
+    assert (
+        main(["--out", str(out), "--step", "3", "--pictures", "2", "train.seed=0", f"run={tmp_path}/run", *settings])
+        == 0
+    )
+    np.testing.assert_array_equal(np.asarray(Image.open(out)), sample_sheet([shown]))
+    with pytest.raises(ShardError, match="sample"):
+        main(["--out", str(out), "--step", "3", "--pictures", "3", "train.seed=0", f"run={tmp_path}/run", *settings])
+
+
 def test_a_mistake_ends_with_one_message(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = [f"data.train={dataset}", "train.size=64", "train.batch_size=3", "train.steps=5", f"run={tmp_path}/run"]
     blocked = tmp_path / "file"
@@ -45,3 +75,7 @@ def test_a_mistake_ends_with_one_message(dataset: str, tmp_path: Path, capsys: p
     with pytest.raises(SystemExit) as caught:
         main(["--out", "x.png", "--step", "0", *settings])
     assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["--out", f"{tmp_path}/x.jpg", *settings])
+    assert caught.value.code == 2
+    assert "name a file that ends in .png" in capsys.readouterr().err

@@ -188,3 +188,16 @@ def test_json_is_plain_ascii_with_sorted_keys() -> None:
     data = encode_sample(Sample("x", jpeg(), {"b": "ä", "a": 1.5}))["json"]
     assert data == b'{"a":1.5,"b":"\\u00e4"}'
     assert json.loads(data) == {"a": 1.5, "b": "ä"}
+
+
+def test_pairs_are_read_the_same_with_any_header_that_says_the_same() -> None:
+    pairs = np.arange(15, dtype=np.int16).reshape(3, 5) % 2
+    usual = npy(pairs)
+    length = int.from_bytes(usual[8:10], "little")
+    text, content = usual[10 : 10 + length], usual[10 + length :]
+    members = {"jpg": jpeg(), "json": b"{}"}
+    for header in (text, text.replace(b" ", b"", 2), text.replace(b"'", b'"'), text[:-10] + b"\n"):
+        data = usual[:8] + len(header).to_bytes(2, "little") + header + content
+        np.testing.assert_array_equal(read_sample("a", {**members, "pairs.npy": data}).pairs, pairs)
+    with pytest.raises(ShardError, match=r"header is damaged|must be int16"):  # one byte more than there is
+        read_sample("a", {**members, "pairs.npy": usual[:8] + (length + 1).to_bytes(2, "little") + usual[10:]})

@@ -23,7 +23,9 @@ def pil(data: bytes) -> Tensor:
 
 def opencv(data: bytes) -> Tensor:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
+    planes = torch.empty((3, *picture.shape[:2]), dtype=torch.uint8)
+    cv2.split(picture, list(planes.numpy()))  # a third of the time of `permute` and `contiguous`
+    return planes
 
 
 def torchvision(data: bytes) -> Tensor:

@@ -1,0 +1,113 @@
+"""Batches in memory that the loader's processes share: allocated once, filled in place, copied once.
+
+A batch that torch hands over lies in new shared memory each time, and the pages of 14 MB cost more processor time than
+half of the JPEGs in them. Here a worker writes into one of a few slots and returns its number; the main process copies
+the slot and uses it again.
+
+A slot is never written while it is read. With N slots, batch b lies in slot b mod N, so only batch b + N can overwrite
+it. torch hands batches out in order, gives the workers `under_way` batches at the start and one more whenever the main
+process takes one: batch b + under_way is given out while batch b is taken. With N = under_way + 1 that of batch b + N
+happens while batch b + 1 is taken, and the main process copies batch b before it takes the next one. This holds for any
+number of workers and any sizes up to `rows`. A new iterator needs new slots, as workers of the former one may still
+write. Without workers nothing is under way, and one slot of plain memory serves.
+
+    batches = SharedBatches({"image": ((3, 384, 384), torch.uint8)}, rows=8, under_way=4)
+    batches.slot(3, 8)["image"][0] = ...        # a worker
+    batch = batches.copy(3, 8)                  # the main process
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from shards.errors import DataError
+
+__all__ = ["Fields", "SharedBatches", "Task"]
+
+Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each field of one sample."""
+_ALIGNMENT_BYTES = 64  # fields begin where a cache line does
+
+
+class Task(NamedTuple):
+    """A batch to be made: which slot takes it, and the positions of its samples."""
+
+    slot: int
+    positions: list[int]
+
+
+class SharedBatches:
+    """A ring of slots, each room for one batch. Picklable while a process is started; the memory stays shared.
+
+    Args:
+        fields: Of one sample.
+        rows: Most samples of a batch.
+        under_way: Batches that workers prepare or keep ready while the main process copies one; 0 without workers.
+
+    Raises:
+        DataError: There is too little shared memory.
+    """
+
+    def __init__(self, fields: Fields, rows: int, under_way: int) -> None:
+        self._fields = dict(fields)
+        self._rows = rows
+        self._pinned = torch.cuda.is_available()
+        slots = under_way + 1
+        try:
+            self._memory = torch.empty((slots, self._slot_bytes()), dtype=torch.uint8)
+            if under_way:
+                self._memory.share_memory_()
+        except RuntimeError as error:
+            raise DataError(
+                f"{slots} batches of {rows} samples ({slots * self._slot_bytes() / 1e6:.0f} MB) do not fit into shared "
+                "memory; lower data.num_workers or train.micro_batch_size, or give the container more (docker run "
+                "--shm-size)"
+            ) from error
+        self._slots = [self._fields_of(memory) for memory in self._memory]
+
+    def tasks(self, batches: Iterable[list[int]]) -> Iterator[Task]:
+        """Give each batch, a list of positions, the slot that is free when its turn comes."""
+        return map(Task, cycle(range(len(self._slots))), batches)
+
+    def slot(self, number: int, rows: int) -> dict[str, Tensor]:
+        """The first `rows` rows of a slot, each field (rows, ...); they share its memory."""
+        return {name: values[:rows] for name, values in self._slots[number].items()}
+
+    def copy(self, number: int, rows: int) -> dict[str, Tensor]:
+        """A copy of `slot`, in pinned memory where there is CUDA, so that it can go to the device meanwhile."""
+        copied = {}
+        for name, values in self.slot(number, rows).items():
+            copied[name] = torch.empty_like(values, pin_memory=self._pinned)
+            copied[name].numpy()[:] = values.numpy()  # torch would take several threads, which wait busily for more
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_slots"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._slots = [self._fields_of(memory) for memory in self._memory]
+
+    def _field_bytes(self, name: str) -> int:
+        shape, dtype = self._fields[name]
+        return self._rows * math.prod(shape) * dtype.itemsize
+
+    def _slot_bytes(self) -> int:
+        return sum(map(_aligned, map(self._field_bytes, self._fields)))
+
+    def _fields_of(self, memory: Tensor) -> dict[str, Tensor]:
+        """Cut the bytes of a slot into its fields, each (rows, ...)."""
+        found, start = {}, 0
+        for name, (shape, dtype) in self._fields.items():
+            length = self._field_bytes(name)
+            found[name] = memory[start : start + length].view(dtype).view(self._rows, *shape)
+            start += _aligned(length)
+        return found
+
+
+def _aligned(length: int) -> int:
+    return -(-length // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
