@@ -58,8 +58,7 @@ def _export(options: argparse.Namespace) -> int:
     from pipeline.train.run_facts import read_training
     from shards.errors import ConfigError
 
-    if require_export_folder(options.out):
-        print(f"{options.out}: replaces the earlier export", file=sys.stderr)
+    replaces = require_export_folder(options.out)
     loaded = load_network(options.checkpoint, "cpu")
     for refused in loaded.refused:
         print(f"passed over: {refused}", file=sys.stderr)
@@ -70,6 +69,8 @@ def _export(options: argparse.Namespace) -> int:
         card = model_card(facts, read_training(loaded.origin))
     except ValueError as error:
         raise ConfigError(f"--license: {error}") from error
+    if replaces:
+        print(f"{options.out}: replaces the earlier export", file=sys.stderr)
     with ExportFolder(options.out) as part:
         net.save_pretrained(part)
         (part / CARD_NAME).write_text(card, encoding="utf-8")

@@ -43,7 +43,8 @@ class ModelConfig(Section):
     """`none`, `imagenet` (torchvision's first set, downloaded once), the name of another set of torchvision
     (`IMAGENET1K_V2`), or the path of a .safetensors or .pth file in torchvision's names."""
     encoder_variant: Literal["v1", "v1.5"] = "v1.5"
-    """ResNets: a bottleneck's stride 2 sits on its first 1x1 convolution (`v1`, He et al. 2016) or its 3x3 (`v1.5`)."""
+    """ResNets: a bottleneck's stride 2 sits on its first 1x1 convolution (`v1`, He et al. 2016) or its 3x3 (`v1.5`);
+    resnet18 and resnet34 have no bottleneck and are the same in both."""
     encoder_width: int = Field(64, ge=8, le=64, multiple_of=2)
     """ResNets: channels of the stem; 64 is the standard network and needed for ImageNet weights, fewer are faster."""
     encoder_bn_eps: float | None = Field(None, gt=0, lt=1)

@@ -4,7 +4,6 @@ net = DepthNet.from_config(ModelConfig(encoder="resnet18", decoder_channels=64))
 net.save_pretrained("out", size_hw=(128, 160)); net = DepthNet.from_pretrained("out")
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -45,7 +44,7 @@ class DepthNet(nn.Module):
         self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         if config.freeze_bn:
-            for norm in self._encoder_norms():
+            for norm in self.encoder.batch_norms():
                 norm.requires_grad_(False)
 
     @classmethod
@@ -95,7 +94,7 @@ class DepthNet(nn.Module):
         """Switch to training, except for frozen batch norms."""
         super().train(mode)
         if self.config.freeze_bn:
-            for norm in self._encoder_norms():
+            for norm in self.encoder.batch_norms():
                 norm.eval()
         return self
 
@@ -122,6 +121,3 @@ class DepthNet(nn.Module):
             normalised = functional.pad(normalised, (0, right, 0, bottom), mode="replicate")
         inverse_depth: Tensor = self.decoder(self.encoder(normalised))
         return inverse_depth[:, :height, :width]
-
-    def _encoder_norms(self) -> Iterator[nn.BatchNorm2d]:
-        return (module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d))

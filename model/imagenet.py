@@ -6,6 +6,7 @@ Weights must fit the encoder tensor by tensor. Left aside is only what a file of
 beyond the encoder, its classifier, and the prefix that a file saved from DataParallel has.
 """
 
+import os
 import pickle
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -49,7 +50,7 @@ def load_encoder(encoder: Encoder, config: ModelConfig) -> None:
         _check_settings(encoder, config, origin)
         state = _of_encoder(_download(sets[name], origin), encoder)
     elif _names_file(name):
-        path = Path(name).expanduser()
+        path = _home_path(name)
         origin = str(path)
         tensors, facts = read_tensors(path)
         state = _of_encoder(tensors, encoder)
@@ -66,7 +67,7 @@ def load_encoder(encoder: Encoder, config: ModelConfig) -> None:
 
 
 def _names_file(text: str) -> bool:
-    path = Path(text).expanduser()
+    path = _home_path(text)
     return path.suffix in FILE_SUFFIXES or path.name != text or path.is_file()
 
 
@@ -115,9 +116,15 @@ def _check_width(state: Mapping[str, Tensor], config: ModelConfig, origin: str) 
         raise ValueError(f"{origin} holds an encoder of width {stem.shape[0]}; set encoder_width to it")
 
 
+def _home_path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 # pathlib raises where there is no such user
+
+
 def _check_metadata(facts: Mapping[str, str], encoder: Encoder, config: ModelConfig, origin: str) -> None:
     """Converted weights say what they were trained with; a silent mismatch costs accuracy without an error."""
-    variant = STRIDE_VARIANTS.get(facts.get("stride", ""), config.encoder_variant)
+    if facts.get("stride", "3x3") not in STRIDE_VARIANTS:
+        raise ValueError(f"{origin}: stride {facts['stride']!r} in its metadata is neither 1x1 nor 3x3")
+    variant = STRIDE_VARIANTS[facts["stride"]] if "stride" in facts else config.encoder_variant
     if variant != config.encoder_variant:
         raise ValueError(f"{origin} holds a {variant} ResNet; set encoder_variant to {variant}")
     if "bn_eps" in facts:

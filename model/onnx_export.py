@@ -68,13 +68,13 @@ def export_onnx(net: DepthNet, path: Path) -> None:
             verbose=False,
         )
         model = program.model_proto
+        _describe(model, net)
+        onnx.checker.check_model(model)
     except Exception as error:  # the exporter lets through whatever goes wrong on its long way
         raise ValueError(
             f"torch {torch.__version__} cannot export this network to ONNX ({_one_line(error)}); "
             'a newer torch or onnxscript may: pip install --upgrade "depthrank[onnx]"'
         ) from error
-    _describe(model, net)
-    onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 
 

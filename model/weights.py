@@ -19,6 +19,8 @@ from model.tensor_files import load_strictly, read_tensors
 __all__ = ["load_network", "read_config", "save_network"]
 
 FORMAT_VERSION = 1
+MAX_SIDE_PX = 4096
+"""Of the pictures that a network was trained on, which prediction follows: a larger claim would take the memory."""
 CONFIG_LIMIT_BYTES = 1_000_000
 
 
@@ -62,12 +64,12 @@ def read_config(folder: Path) -> tuple[ModelConfig, tuple[int, int]]:
         if block.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"{path}: format_version {block.get('format_version')!r} is not {FORMAT_VERSION}")
         height, width = block["size_hw"]
-        if not all(type(side) is int and 0 < side <= 65536 for side in (height, width)):
+        if not all(type(side) is int and 0 < side <= MAX_SIDE_PX for side in (height, width)):
             raise ValueError(f"{path}: size_hw {block['size_hw']!r} is not a height and a width in pixels")
         return ModelConfig(**block["model"]), (height, width)
     except OSError as error:
         raise ValueError(f"{folder} holds no network: cannot read {CONFIG_NAME} ({error.strerror})") from error
     except ValidationError as error:
         raise ValueError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not the config of a saved network ({error})") from error

@@ -126,6 +126,7 @@ def test_a_narrow_encoder_takes_the_file_of_a_narrow_encoder(tmp_path):
         ({"stride": "3x3"}, {"encoder_variant": "v1"}, r"set encoder_variant to v1\.5"),
         ({"bn_eps": "1.001e-5"}, {}, r"epsilon 1\.001e-05; set encoder_bn_eps"),
         ({"bn_eps": "1e-5"}, {"encoder_bn_eps": 1e-3}, r"epsilon 1e-05; set encoder_bn_eps"),
+        ({"stride": "2x2"}, {}, "stride '2x2' in its metadata is neither 1x1 nor 3x3"),
         ({"bn_eps": "small"}, {}, "bn_eps 'small' in its metadata is not a number"),
         ({"bn_eps": "0.00001", "stride": "3x3"}, {}, None),
         ({"bn_eps": "1.001e-5", "stride": "1x1"}, {"encoder_variant": "v1", "encoder_bn_eps": 1.001e-5}, None),

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from model import DepthNet
 from pipeline.train.config import RunConfig
 from pipeline.train.machine import open_machine
 from pipeline.train.metrics_log import read_metrics
@@ -211,7 +212,7 @@ def test_init_from_takes_the_weights_and_nothing_else(tmp_path, finished, datase
         assert torch.equal(parts.net.state_dict()[name], value), name
     assert not parts.optimizer.state_dict()["state"]
     wider = make_config(tmp_path / "new", dataset, checkpoint__init_from=str(finished), model__decoder_channels=16)
-    with pytest.raises(CheckpointError, match=r"checkpoint\.init_from: the network of .* is another one than `model`"):
+    with pytest.raises(CheckpointError, match=r"holds another network: model\.decoder_channels is 8 there"):
         build_parts(wider, open_machine(wider), resumes=False)
 
 
@@ -289,26 +290,40 @@ train(config, command="x")
 """
 
 
-@pytest.mark.slow
-def test_two_processes_see_the_same_batches_as_one_and_learn_the_same(tmp_path, dataset):
+def run_in_processes(tmp_path, config, processes):
+    """Train in a program of its own; returns its world size and the keys of its first global batches."""
     script = tmp_path / "rank.py"
     script.write_text(RANK_SCRIPT)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if processes == 2 else []
+    subprocess.run(
+        [sys.executable, *launcher, str(script), str(tmp_path / "config.json"), str(tmp_path / "seen.json")],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
+            "OMP_NUM_THREADS": "1",
+        },
+        check=True,
+        timeout=200,
+    )
+    return json.loads((tmp_path / "seen.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_figure_of_two_processes_is_that_of_the_network_that_is_saved(tmp_path, dataset):
+    config = make_config(tmp_path / "run", dataset, optim__lr=0.05, optim__name="sgd")
+    assert run_in_processes(tmp_path, config, 2)[0] == 2
+    saved = DepthNet.from_pretrained(tmp_path / "run")
+    figures = Validation(config, open_machine(config), saved).figures(lambda: False)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["latest"] == {**figures, "step": 6}
+
+
+@pytest.mark.slow
+def test_two_processes_see_the_same_batches_as_one_and_learn_the_same(tmp_path, dataset):
     seen, weights = {}, {}
     for processes in (1, 2):
         config = make_config(tmp_path / f"run{processes}", dataset, model__freeze_bn=True, optim__name="sgd")
-        (tmp_path / "config.json").write_text(config.model_dump_json())
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if processes == 2 else []
-        subprocess.run(
-            [sys.executable, *launcher, str(script), str(tmp_path / "config.json"), str(tmp_path / "seen.json")],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
-                "OMP_NUM_THREADS": "1",
-            },
-            check=True,
-            timeout=200,
-        )
-        world_size, seen[processes] = json.loads((tmp_path / "seen.json").read_text())
+        world_size, seen[processes] = run_in_processes(tmp_path, config, processes)
         assert world_size == processes
         weights[processes] = load_file(tmp_path / f"run{processes}" / "model.safetensors")
         assert read_status(Path(config.run)).state == "finished"
