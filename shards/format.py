@@ -88,7 +88,11 @@ def encode_sample(sample: Sample) -> dict[str, bytes]:
     Raises:
         ShardError: The sample breaks a rule of the format, so that no reader would take it.
     """
-    _validate(sample)
+    try:
+        hw = jpeg_hw(sample.image)
+    except DecodeError as error:
+        raise ShardError(f"sample {sample.key}: {error}") from error
+    _validate(sample, hw)
     meta = json.dumps(sample.meta, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     if len(meta) > _MAX_JSON_BYTES:
         raise ShardError(f"sample {sample.key}: json: {len(meta)} bytes, the most is {_MAX_JSON_BYTES}")
@@ -138,7 +142,7 @@ def read_sample(key: str, members: Mapping[str, bytes], *, maps: bool = True) ->
         )
     except DecodeError as error:
         raise ShardError(f"sample {key}: {error}") from error
-    _validate(sample)
+    _validate(sample, height_width)
     return sample
 
 
@@ -191,15 +195,11 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     return picture.astype(np.uint8, copy=False)
 
 
-def _validate(sample: Sample) -> None:
-    """Rules that hold for every stored sample, checked when it is written and when it is read."""
+def _validate(sample: Sample, hw: tuple[int, int]) -> None:
+    """Rules for every stored sample, its picture being of this size; checked when it is written and when it is read."""
     key = sample.key
     if not is_sample_key(key):
         raise ShardError(f"sample {key[:100]!r}: a key is 1 to {MAX_KEY_LENGTH} of a-z 0-9 _ -")
-    try:
-        hw = jpeg_hw(sample.image)
-    except DecodeError as error:
-        raise ShardError(f"sample {key}: {error}") from error
     for name, array, dtype in (
         ("disparity", sample.disparity, np.uint16),
         ("confidence", sample.confidence, np.uint8),
@@ -212,12 +212,13 @@ def _validate(sample: Sample) -> None:
     if pairs.dtype != np.int16 or pairs.ndim != 2 or pairs.shape[1] != 5 or len(pairs) > MAX_PAIRS:
         raise ShardError(f"sample {key}: pairs: {pairs.dtype} {pairs.shape}, must be int16 (0..{MAX_PAIRS}, 5)")
     if len(pairs):
-        # One comparison a column: without its sign a negative number is larger than any side.
-        columns = pairs.T.copy().view(np.uint16)
-        columns[4] += 1
-        outside = columns > np.array([[hw[0] - 1], [hw[1] - 1], [hw[0] - 1], [hw[1] - 1], [2]], dtype=np.uint16)
-        if outside.any():
-            row = int(outside.any(axis=0).argmax())
+        # Without its sign a negative number is larger than any side.
+        columns = np.ascontiguousarray(pairs.T).view(np.uint16)
+        tops = columns[:4].max(axis=1)
+        relations = columns[4] + np.uint16(1)
+        if (tops >= (*hw, *hw)).any() or relations.max() > 2:
+            outside = (columns[:4] >= np.array([[*hw, *hw]]).T).any(axis=0) | (relations > 2)
+            row = int(outside.argmax())
             raise ShardError(
                 f"sample {key}: pairs: row {row} is {pairs[row].tolist()}, outside the {hw[0]} x {hw[1]} picture or "
                 "with a relation that is not -1, 0 or 1"
@@ -261,7 +262,7 @@ def _decode_npy(data: bytes) -> NDArray[np.int16]:
     if usual is not None:  # as numpy writes it; its parser takes longer than all else here
         rows, start = int(usual[2]), usual.end()
         if start - 10 == int.from_bytes(usual[1], "little") and rows <= MAX_PAIRS and len(data) == start + 10 * rows:
-            return np.frombuffer(data, dtype="<i2", offset=start).reshape(-1, 5).astype(np.int16)
+            return _by_columns(data, start)
     stream = io.BytesIO(data)
     try:
         if np.lib.format.read_magic(stream) != (1, 0):
@@ -275,14 +276,19 @@ def _decode_npy(data: bytes) -> NDArray[np.int16]:
         raise DecodeError(
             f"pairs.npy: {dtype} {shape} in {len(data) - start} bytes; must be int16 (0..{MAX_PAIRS}, 5) in C order"
         )
-    return np.frombuffer(data, dtype="<i2", offset=start).reshape(-1, 5).astype(np.int16)
+    return _by_columns(data, start)
+
+
+def _by_columns(data: bytes, start: int) -> NDArray[np.int16]:
+    """(N, 5) of which each column lies in one piece: what is done with pairs is done by columns."""
+    return np.frombuffer(data, dtype="<i2", offset=start).reshape(-1, 5).T.astype(np.int16, order="C").T
 
 
 def _decode_json(data: bytes) -> dict[str, Any]:
     if len(data) > _MAX_JSON_BYTES:
         raise DecodeError(f"json: {len(data)} bytes, the most is {_MAX_JSON_BYTES}")
     try:
-        meta = json.loads(data, parse_constant=_refuse_constant)
+        meta = _JSON.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"json: it does not parse ({_first_line(error)})") from error
     if not isinstance(meta, dict):
@@ -292,6 +298,9 @@ def _decode_json(data: bytes) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)  # `json.loads` would make one each time
 
 
 def _first_line(error: BaseException) -> str:

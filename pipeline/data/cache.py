@@ -11,7 +11,6 @@ flock itself and not filelock's wrapper, as for the lock of a run.
     path = cache.fetch(name, size, sha256)
 """
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -24,17 +23,16 @@ from typing import Any
 
 from pipeline.data.eviction import make_room, used_bytes
 from pipeline.data.fetch import FetchCounts, Pace, fetch_file
+from pipeline.data.part_file import bytes_to_come, claim, has_size, names_in_hand, part_path, reserve
 from shards.errors import ShardError
 from shards.storage import join, shown
 
 __all__ = ["ShardCache", "default_budget_bytes", "default_cache_folder"]
 
-_PART = ".part"
 _FREE_SHARE = 0.5
 _BROKEN_SECONDS = 60.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _ROOM_ATTEMPTS = 3  # on a full disk: others may take the room that was made
-_LOOK_SECONDS = 0.02
 
 
 def default_cache_folder() -> Path:
@@ -81,7 +79,7 @@ class ShardCache:
 
     def has(self, name: str, size: int) -> bool:
         """Whether there is a whole copy of a file of this size."""
-        return _has_size(self.folder / name, size)
+        return has_size(self.folder / name, size)
 
     def fetch(self, name: str, size: int, sha256: str, *, release: Callable[[], None] | None = None) -> Path:
         """Path of the local copy of a file; fetched and verified unless it is there. Waits for whoever fetches it.
@@ -129,33 +127,11 @@ class ShardCache:
 
     def in_hand(self) -> set[str]:
         """Files that the processes of this machine are fetching now; parts that nobody holds are removed."""
-        names: set[str] = set()
-        try:
-            with os.scandir(self.folder) as entries:
-                parts = [Path(entry.path) for entry in entries if _is_part(entry.name)]
-        except FileNotFoundError:
-            return names
-        for part in parts:
-            try:
-                descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                continue  # renamed meanwhile
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_named(descriptor, part):
-                    part.unlink()
-            except OSError:
-                names.add(part.name[1:].removesuffix(_PART))
-            finally:
-                os.close(descriptor)
-        return names
+        return names_in_hand(self.folder)
 
     def bytes_to_come(self, name: str, size: int) -> int:
         """Bytes for which a file that is being fetched has not yet taken room."""
-        for path in (self.folder / name, _part(self.folder / name)):
-            with contextlib.suppress(FileNotFoundError):
-                return max(0, size - path.stat().st_size)
-        return size
+        return bytes_to_come(self.folder / name, size)
 
     def _fetch(
         self,
@@ -177,7 +153,7 @@ class ShardCache:
         until = now if message else now + self._retry_seconds
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = _claim(path, size, wait=wait)
+            descriptor = claim(path, size, wait=wait)
             if descriptor is None:
                 return True
             try:
@@ -190,9 +166,10 @@ class ShardCache:
         except OSError as error:
             if not wait and error.errno in _FULL:
                 return False
+            need = f" ({size / 1e6:.1f} MB are needed)" if error.errno in _FULL else ""
             raise ShardError(
-                f"{path}: cannot keep a copy of {shown(join(self.url, name))} there: {error.strerror or error}; "
-                "data.cache_dir chooses another folder, data.cache_gb its size"
+                f"{path}: cannot keep a copy of {shown(join(self.url, name))} there: {error.strerror or error}{need}; "
+                "make room, or choose another folder with data.cache_dir"
             ) from error
         except ShardError as error:
             if stop is None or not stop.is_set():  # else it was not tried to the end
@@ -213,7 +190,7 @@ class ShardCache:
         stop: threading.Event | None,
     ) -> None:
         """Fetch into a part that is ours, and rename it; on failure it is removed."""
-        part = _part(path)
+        part = part_path(path)
         where = join(self.url, path.name)
         try:
             self._reserve(descriptor, path.name, size, coming, release)
@@ -240,7 +217,7 @@ class ShardCache:
         sooner = coming.index(name) if name in coming else 0
         for attempt in range(1, _ROOM_ATTEMPTS + 1):
             try:
-                _allocate(descriptor, size)
+                reserve(descriptor, size)
                 return
             except OSError as error:
                 os.ftruncate(descriptor, 0)
@@ -250,62 +227,3 @@ class ShardCache:
             if not make_room(self.folder, size, budget, coming, keep=sooner) and release is not None:
                 release()
                 make_room(self.folder, size, budget, coming, keep=sooner)
-
-
-def _claim(path: Path, size: int, *, wait: bool) -> int | None:
-    """Create and lock the part of a file; None where the file has come or, without `wait`, is in another's hands."""
-    part = _part(path)
-    while not _has_size(path, size):
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        busy = False
-        try:
-            # Never waited for: the renamed part is the copy, which its readers keep locked for as long as they like.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_named(descriptor, part):  # else its holder has renamed or removed it: look again
-                if not _has_size(path, size):
-                    return descriptor
-                part.unlink()
-        except BlockingIOError:
-            busy = True
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        if busy and not wait:
-            return None
-        if busy:
-            time.sleep(_LOOK_SECONDS)
-    return None
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Take the room at once: others see it, and a full disk is told before the download."""
-    os.ftruncate(descriptor, 0)
-    if size and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    os.ftruncate(descriptor, size)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_PART}")
-
-
-def _is_part(name: str) -> bool:
-    return name.startswith(".") and name.endswith(_PART)
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one of this name."""
-    try:
-        found = path.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    own = os.fstat(descriptor)
-    return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False

@@ -26,7 +26,7 @@ from pipeline.data.order import ORDER_VERSION, SampleOrder, rank_slots
 from pipeline.data.pictures import Loaded, Pictures, batch_fields
 from pipeline.data.shared_batches import SharedBatches
 from pipeline.data.store import ShardStore
-from pipeline.data.workers import init_worker, signals_held, stop_processes, worker_context
+from pipeline.data.workers import init_worker, killed_if_late, signals_held, stop_processes, worker_context
 from shards.errors import ConfigError, DataError
 from shards.format import Sample
 from shards.manifest import SplitName
@@ -93,6 +93,8 @@ class TrainStream:
         self._loaded: Iterator[Any] | None = None
         self._opened = 0
         self._named = 0
+        self._fetched_by_workers = 0
+        self._workers: list[BaseProcess] = []
         self._end_workers: weakref.finalize[[list[BaseProcess]], TrainStream] | None = None
         self.num_samples = self._mixture.num_samples
         """Samples of an epoch; of a mixture, of all its datasets together."""
@@ -120,9 +122,16 @@ class TrainStream:
         self._start(start_step)
         return self._steps(start_step)
 
+    @property
+    def fetched_bytes(self) -> int:
+        """What this process and its workers have fetched from remote stores so far, indexes included."""
+        return self._fetched_by_workers + sum(store.fetched.bytes for store in self._stores)
+
     def close(self) -> None:
         """End the workers and close the shards; nothing happens where none are open."""
-        self._loaded = None  # torch asks the workers to end
+        with killed_if_late(self._workers):  # torch would wait seconds for each that is stuck in a fetch
+            self._loaded = None  # torch asks the workers to end
+        self._workers = []
         if self._end_workers is not None:
             self._end_workers()
             self._end_workers = None
@@ -148,9 +157,9 @@ class TrainStream:
         others = set(multiprocessing.active_children())
         with signals_held():
             self._loaded = iter(loader)
-        workers = [child for child in multiprocessing.active_children() if child not in others]
+        self._workers = [child for child in multiprocessing.active_children() if child not in others]
         # Also at exit: multiprocessing would wait for ever for workers that do not heed SIGTERM.
-        self._end_workers = weakref.finalize(self, stop_processes, workers)
+        self._end_workers = weakref.finalize(self, stop_processes, self._workers)
 
     def _steps(self, start_step: int) -> Iterator[list[Batch]]:
         number = math.ceil(len(self._slots) / self._micro_batch_size)
@@ -186,6 +195,8 @@ class TrainStream:
         if isinstance(loaded, DataError):
             raise loaded
         self._warn(loaded.unreadable)
+        if self._num_workers:  # else the stores are this process's own
+            self._fetched_by_workers += loaded.fetched_bytes
         # Now, not later: the next call may give the slot away.
         batch: Batch = self._batches.copy(loaded.slot, len(loaded.keys))
         return {**batch, "keys": loaded.keys, "replaced": loaded.replaced}

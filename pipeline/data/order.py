@@ -33,6 +33,7 @@ _ROUNDS = 6
 _MIN_HALF_BITS = 3  # a network on fewer bits reaches too few of the permutations of a handful of elements
 _FEW = 256  # below this, plain integers are faster than numpy's cost a call
 _SHARDS, _WINDOW, _STAND_IN = 1, 2, 4  # what a key is for, a part of it; 3 is the mixture's
+_WINDOWS = 64  # whose networks are kept
 _PLACES = 1024  # looked at in one go for the coming shards
 _NEAR = 8  # stand-ins that are looked for nearby
 
@@ -61,6 +62,7 @@ class SampleOrder:
         self.num_samples = int(sizes.sum())
         self.seed, self.lanes, self.window = seed, lanes, window
         self._epoch_row = lru_cache(maxsize=2)(self._lay_out)  # two: a batch can cross the border of an epoch
+        self._window_schedule = lru_cache(maxsize=2 * min(lanes, _WINDOWS))(self._schedule_window)
 
     def locate(self, position: int) -> tuple[int, int]:
         """Epoch and sample (row number in the index) at a position of the stream, 0 or more."""
@@ -72,7 +74,7 @@ class SampleOrder:
         window, place = divmod(place, self.window)
         window_start = window * self.window
         size = min(self.window, lane_length - window_start)
-        row = lane_start + window_start + permute(place, size, permutation_key(self.seed, epoch, _WINDOW, lane, window))
+        row = lane_start + window_start + _walk(place, size, *self._window_schedule(size, epoch, lane, window))
         return epoch, self._sample_at(epoch, row)
 
     def stand_in(self, epoch: int, sample: int, attempt: int) -> int:
@@ -154,6 +156,10 @@ class SampleOrder:
         rows = row + _permute_many(within - window * self.window, size, key)
         return within * self.lanes + lane, np.searchsorted(ends, rows, "right").astype(np.int64)
 
+    def _schedule_window(self, size: int, epoch: int, lane: int, window: int) -> tuple[int, list[int]]:
+        """The network that permutes a window, of which `size` places are there."""
+        return _schedule(size, permutation_key(self.seed, epoch, _WINDOW, lane, window))
+
     def _lane(self, lane: int) -> tuple[int, int]:
         """Where a lane begins in the row, and its length."""
         quotient, longer = divmod(self.num_samples, self.lanes)
@@ -171,7 +177,7 @@ class SampleOrder:
     def _sample_at(self, epoch: int, row: int) -> int:
         """Row number in the index of what stands at a place of an epoch's row."""
         shards, ends = self._epoch_row(epoch)
-        slot = int(np.searchsorted(ends, row, side="right"))
+        slot = int(ends.searchsorted(row, side="right"))
         shard = int(shards[slot])
         return int(self._starts[shard]) + row - int(ends[slot]) + int(self._sizes[shard])
 
@@ -190,9 +196,13 @@ def _make_order(sizes: NDArray[np.int64], seed: int, lanes: int, window: int) ->
 
 def permute(index: int, size: int, key: int) -> int:
     """Image of `index` under the permutation of range(size) that belongs to a 64-bit key."""
+    return _walk(index, size, *_schedule(size, key))
+
+
+def _walk(index: int, size: int, half_bits: int, round_keys: list[int]) -> int:
+    """Image of `index` under a network that covers range(size): it is passed until it gives a place of the range."""
     if size == 1:
         return 0
-    half_bits, round_keys = _schedule(size, key)
     while True:
         index = _feistel(index, half_bits, round_keys)
         if index < size:

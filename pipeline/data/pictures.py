@@ -36,6 +36,8 @@ class Loaded(NamedTuple):
     """Samples that stand in for unreadable ones."""
     unreadable: list[str]
     """Why those could not be read, one line each."""
+    fetched_bytes: int
+    """What this process has fetched from remote stores since its last batch."""
 
 
 def batch_fields(config: DataConfig, size_hw: tuple[int, int], dense: bool) -> Fields:
@@ -71,6 +73,7 @@ class Pictures(Dataset[Any]):
         self._seed = seed
         self._batches = batches
         self._maps = needs_maps(config, dense)
+        self._told_bytes = 0
 
     def __getitems__(self, task: Task) -> Loaded | DataError:
         """Make a batch; an error of the data comes as a value, as torch would wrap it into a worker's traceback."""
@@ -91,7 +94,12 @@ class Pictures(Dataset[Any]):
             keys=[one.key for one in prepared],
             replaced=sum(bool(one.unreadable) for one in prepared),
             unreadable=[reason for one in prepared for reason in one.unreadable],
+            fetched_bytes=self._newly_fetched(),
         )
+
+    def _newly_fetched(self) -> int:
+        before, self._told_bytes = self._told_bytes, sum(store.fetched.bytes for store in self._stores)
+        return self._told_bytes - before
 
     def _prepare(self, position: int, out: Mapping[str, NDArray[Any]]) -> "_Prepared":
         """Fill in the sample of a position; with `on_bad_shard: skip` the first readable of it and its stand-ins."""

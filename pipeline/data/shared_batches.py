@@ -67,7 +67,7 @@ class SharedBatches:
                 "memory; lower data.num_workers or train.micro_batch_size, or give the container more (docker run "
                 "--shm-size)"
             ) from error
-        self._slots = [self._fields_of(memory) for memory in self._memory]
+        self._cut()
 
     def tasks(self, batches: Iterable[list[int]]) -> Iterator[Task]:
         """Give each batch, a list of positions, the slot that is free when its turn comes."""
@@ -79,18 +79,27 @@ class SharedBatches:
 
     def copy(self, number: int, rows: int) -> dict[str, Tensor]:
         """A copy of `slot`, in pinned memory where there is CUDA, so that it can go to the device meanwhile."""
+        # By numpy: torch would take several threads, which wait busily for more.
+        arrays = {name: values[:rows] for name, values in self._arrays[number].items()}
+        if not self._pinned:
+            return {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
         copied = {}
-        for name, values in self.slot(number, rows).items():
-            copied[name] = torch.empty_like(values, pin_memory=self._pinned)
-            copied[name].numpy()[:] = values.numpy()  # torch would take several threads, which wait busily for more
+        for name, values in arrays.items():
+            copied[name] = torch.empty(values.shape, dtype=self._fields[name][1], pin_memory=True)
+            copied[name].numpy()[:] = values
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_slots"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_slots", "_arrays")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._cut()
+
+    def _cut(self) -> None:
+        """Cut the memory into slots and fields, once; views cost more than what many of them hold."""
         self._slots = [self._fields_of(memory) for memory in self._memory]
+        self._arrays = [{name: values.numpy() for name, values in slot.items()} for slot in self._slots]
 
     def _field_bytes(self, name: str) -> int:
         shape, dtype = self._fields[name]

@@ -8,7 +8,6 @@ memory-mapped.
 """
 
 import bisect
-import hashlib
 import logging
 import os
 from collections import OrderedDict
@@ -21,11 +20,12 @@ from pipeline.data.cache import ShardCache, default_budget_bytes, default_cache_
 from pipeline.data.eviction import hold
 from pipeline.data.fetch import FetchCounts
 from pipeline.data.prefetch import Prefetcher
-from pipeline.data.unpacked import UnpackedShard, unpacked_folder
+from pipeline.data.presence import fetched_index, find_shards, local_index
+from pipeline.data.unpacked import UnpackedShard
 from shards.errors import ShardError
 from shards.format import Sample, read_sample
 from shards.index import MAX_SAMPLE_BYTES, Row, ShardIndex, members_digest, split_members
-from shards.manifest import IndexEntry, ShardEntry, SplitEntry, SplitName, read_manifest
+from shards.manifest import ShardEntry, SplitEntry, SplitName, read_manifest
 from shards.storage import join, local_path, shown
 
 __all__ = ["ShardStore"]
@@ -33,9 +33,8 @@ __all__ = ["ShardStore"]
 _MAX_OPEN_SHARDS = 64
 _MAX_OPEN_COPIES = 8  # an open copy cannot make room for another shard
 _MAX_LISTED = 100_000  # samples of unpacked shards whose file names are kept in memory, about 1 kB each
-_EVICTED = 3  # times that a copy may go, or be damaged, between its coming and its opening
+_EVICTED = 3  # times that a copy may go between its coming and its opening
 _logger = logging.getLogger("depthrank")
-_LISTED = 3  # bad files named in one message
 
 
 class ShardStore:
@@ -93,12 +92,16 @@ class ShardStore:
         self._shards = entry.shards[: len(self.shard_sizes)]
         if not self._shards:
             raise ShardError(f"{shown(url)}: its split {split!r} has no samples")
-        self._index_path = self._verified_index(entry)
+        if self._cache is not None:
+            self._index_path = fetched_index(self._cache, entry.index)
+        else:
+            assert self._folder is not None
+            self._index_path = local_index(self._folder, entry.index)
         self._index = ShardIndex.open(self._index_path)
         self._start()
         if len(self._index) != entry.samples:
             raise ShardError(f"{self._index_path}: {len(self._index)} rows for {entry.samples} samples; pack again")
-        self._unpacked = {} if self._folder is None else self._check_files(self._folder)
+        self._unpacked = {} if self._folder is None else find_shards(self._folder, self._shards)
 
     def _start(self) -> None:
         self._files: OrderedDict[int, int] = OrderedDict()
@@ -258,55 +261,6 @@ class ShardStore:
         self._listed[folder] = listing
         return listing
 
-    def _verified_index(self, entry: SplitEntry) -> Path:
-        index = entry.index
-        if self._cache is not None:
-            return _fetched_index(self._cache, index)
-        assert self._folder is not None
-        path = self._folder / index.name
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ShardError(
-                f"{path}: cannot read the index of the dataset ({error.strerror}); copy or pack the dataset again"
-            ) from error
-        if digest != index.sha256:
-            raise ShardError(
-                f"{path} is damaged or belongs to another dataset: its sha256 is {digest[:12]}..., the manifest says "
-                f"{index.sha256[:12]}...; copy or pack the dataset again"
-            )
-        return path
-
-    def _check_files(self, folder: Path) -> dict[int, Path]:
-        """Missing and cut off shards are found before the training starts, not hours later.
-
-        Returns:
-            The shards that lie there unpacked, and where.
-        """
-        bad = []
-        unpacked = {}
-        for number, shard in enumerate(self._shards):
-            path = folder / shard.name
-            try:
-                size = path.stat().st_size if path.is_file() else None
-                place = unpacked_folder(folder, shard.name) if size is None else None
-            except OSError as error:
-                bad.append(f"{shard.name} ({error.strerror})")
-                continue
-            if place is not None:
-                unpacked[number] = place
-            elif size != shard.bytes:
-                there = "no such file or folder" if size is None else f"has {size} bytes"
-                bad.append(f"{shard.name} ({there}, the manifest says {shard.bytes} bytes)")
-        if bad:
-            more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-            raise ShardError(
-                f"{folder}: {len(bad)} of {len(self._shards)} shards are missing or cut off: "
-                f"{', '.join(bad[:_LISTED])}{more}; copy or pack the dataset again"
-            )
-        return unpacked
-
     def _damaged(self, shard: ShardEntry, sample: int, error: "_DamagedError") -> ShardError:
         place = self._unpacked.get(self._shards.index(shard))
         if self._cache is not None:
@@ -320,31 +274,6 @@ class ShardStore:
             todo = f"`sha256sum` should give {shard.sha256[:12]}...; copy or pack the dataset again"
         key = f" ({error.key})" if error.key else ""
         return ShardError(f"{where}: sample {sample}{key}: {error.reason}; {todo}")
-
-
-def _fetched_index(cache: ShardCache, index: IndexEntry) -> Path:
-    """A copy of the index that is the listed one now, not only when it came: all reads rely on it.
-
-    Raises:
-        ShardError: It cannot be fetched, or what was fetched anew is damaged again.
-    """
-    for _ in range(_EVICTED):
-        path = cache.fetch(index.name, index.bytes, index.sha256)
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                if digest == index.sha256:
-                    return path
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else another process has fetched it anew
-                    cache.drop(index.name)
-        except FileNotFoundError:
-            continue  # another process drops it
-        except OSError as error:
-            raise ShardError(f"{path}: cannot read the copy of the index: {error.strerror}") from error
-    raise ShardError(
-        f"{cache.folder / index.name}: the index came whole but its copy is damaged or gone, also after it was fetched "
-        "anew; data.cache_dir chooses a folder on another disk"
-    )
 
 
 class _DamagedError(Exception):

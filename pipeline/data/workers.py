@@ -17,14 +17,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 import cv2
 
-__all__ = ["init_worker", "signals_held", "stop_processes", "worker_context"]
+__all__ = ["init_worker", "killed_if_late", "signals_held", "stop_processes", "worker_context"]
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
@@ -80,6 +80,26 @@ def stop_processes(processes: Iterable[BaseProcess]) -> None:
         if process.is_alive():
             process.kill()
             process.join()
+
+
+@contextlib.contextmanager
+def killed_if_late(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """Within, processes are asked to end; those that take longer than a moment are killed."""
+
+    def kill() -> None:
+        for process in processes:
+            process.kill()
+
+    if not processes:
+        yield
+        return
+    timer = threading.Timer(_GRACE_SECONDS, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _end_with_parent() -> None:

@@ -16,8 +16,10 @@ from pipeline.data.config import DataConfig
 from pipeline.data.loader import Batch, TrainStream
 from pipeline.data.store import ShardStore
 from shards.errors import ConfigError, ShardError
+from shards.manifest import read_manifest
 from shards.writer import DatasetWriter
 
+from .flaky_server import flaky_server
 from .small_dataset import make_sample, write_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -244,3 +246,27 @@ def test_an_unforeseen_error_names_the_sample(open_stream: Any, big: str, num_wo
 def test_memory_is_pinned_only_with_cuda(open_stream: Any, big: str) -> None:
     (batch,) = take(open_stream({"train": big}), 0, 1)
     assert batch["image"].is_pinned() == torch.cuda.is_available()
+
+
+def test_a_shard_that_is_not_there_at_the_start_is_an_error_with_skip_too(
+    open_stream: Any, big: str, tmp_path: Path
+) -> None:
+    short = Path(shutil.copytree(big, tmp_path / "short"))
+    (short / "train-000001.tar").unlink()
+    with pytest.raises(ShardError, match=r"1 of \d+ shards are missing or cut off: train-000001\.tar .*copy"):
+        open_stream({"train": str(short), "on_bad_shard": "skip"})
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_fetched_bytes_are_those_that_the_server_sent(
+    open_stream: Any, big: str, tmp_path: Path, num_workers: int
+) -> None:
+    pytest.importorskip("aiohttp", reason='http needs: pip install "depthrank[http]"')
+    with flaky_server(Path(big), only="") as server:
+        stream = open_stream({"train": server.url, "cache_dir": str(tmp_path), "num_workers": num_workers})
+        take(stream, 0, 2 * BIG // 8)
+        stream.close()
+        manifest_bytes = (Path(big) / "manifest.json").stat().st_size
+        assert stream.fetched_bytes == server.told()["whole_bytes"] - manifest_bytes
+    split = read_manifest(big).splits["train"]
+    assert stream.fetched_bytes == split.index.bytes + sum(shard.bytes for shard in split.shards)
