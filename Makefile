@@ -19,7 +19,7 @@ PEERS     := .venv-peers
 TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo shards train resume eval predict tensorboard test test-all test-lowest lint format bench bench-labels bench-data bench-loss clean
+.PHONY: help setup demo shards train resume eval predict report tensorboard test test-all test-faults test-lowest lint format bench bench-labels bench-data bench-loss bench-checkpoint clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ eval: $(INSTALLED) ## Evaluate: RUN= DATA= ARGS=
 predict: $(INSTALLED) ## Predict: RUN= PICTURES= ARGS=
 	$(BIN)/python -m launch.predict --checkpoint $(RUN) $(PICTURES) --out $(RUN)/predictions $(ARGS)
 
+report: $(INSTALLED) ## Write one HTML page about a run: RUN= ARGS=
+	$(BIN)/python -m launch.report $(RUN) $(ARGS)
+
 tensorboard: $(INSTALLED) ## Show all runs in the browser
 	$(BIN)/tensorboard --logdir runs --samples_per_plugin images=200 $(ARGS)
 
@@ -57,6 +60,9 @@ test: $(INSTALLED) ## The tests that take minutes
 
 test-all: $(INSTALLED) ## Every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-faults: $(INSTALLED) ## Kill runs at random moments, fill disks, send signals: the long tests of faults
+	$(BIN)/python -m pytest -m faults -s $(ARGS)
 
 test-lowest: ## The tests on the lowest versions that pyproject.toml declares, in an environment of their own
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
@@ -82,6 +88,9 @@ bench-labels: $(INSTALLED) ## Measure the labels: exact truth, degraded pairs, w
 
 bench-loss: $(INSTALLED) ## Measure the losses beside loops over the pictures
 	$(BIN)/python -m tests.bench loss $(ARGS)
+
+bench-checkpoint: $(INSTALLED) ## Measure saving beside accelerator.save_state
+	$(BIN)/python -m tests.bench checkpoint $(ARGS)
 
 bench-data: $(INSTALLED) $(PEERS)/.installed ## Measure the training stream beside webdataset, mosaicml-streaming, litdata: ARGS=
 	$(BIN)/python -m tests.bench.data $(ARGS)

@@ -2,7 +2,7 @@
 
 python -m launch.status runs/demo     # exit code 0 finished, 75 stopped or running, 1 failed, 2 no run
 
-while python -m launch.train --config c.yaml; do python -m launch.status runs/demo; [ $? -eq 75 ] || break; done
+sh launch/until_finished.sh runs/demo -- python -m launch.train --config configs/demo.yaml     # uses it
 """
 
 import argparse
@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 from launch.cli import run_command
-from pipeline.train.status import describe, exit_code, read_status
+from pipeline.train.status import describe, exit_code, inventory, read_status
 from shards.errors import RunError
 
 __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print what `RUN/status.json` says.
+    """Print what `RUN/status.json` says, and what else a person wants to know of the run folder.
 
     Returns:
         0 finished, 75 stopped or still running, 1 failed.
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     status = read_status(run_dir)
     if status is None:
         raise RunError(f"{run_dir}: not a run, it holds no status.json (training writes one when it begins)")
-    print(describe(status))
+    print("\n".join([describe(status), *inventory(run_dir, status)]))
     return exit_code(status)
 
 

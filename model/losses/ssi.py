@@ -72,10 +72,29 @@ def trimmed_sum(errors: Tensor, weight: Tensor, trim_share: float) -> LossSum:
 def _shift_and_scale(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Values minus their median (B, H, W), 0 where unknown, and mean absolute deviation (B, 1, 1), inf if constant."""
     num_known = known.sum((1, 2), keepdim=True)
-    median = values.masked_fill(~known, torch.nan).flatten(1).nanmedian(1).values.view_as(num_known)
-    median = zero_unless(num_known > 0, median)
+    find = _median_by_sorting if values.is_cuda and torch.are_deterministic_algorithms_enabled() else _median
+    median = zero_unless(num_known > 0, find(values.flatten(1), known.flatten(1)).view_as(num_known))
     shifted = zero_unless(known, values - median)
     deviation = shifted.abs().sum((1, 2), keepdim=True) / num_known.clamp(min=1)
     constant = deviation <= torch.finfo(values.dtype).eps * (1 + median.detach().abs())
     # Divided by infinity, a constant map becomes 0 with a gradient of 0. A NaN is not constant and stays.
     return shifted, torch.where(constant, torch.inf, deviation)
+
+
+def _median(values: Tensor, known: Tensor) -> Tensor:
+    """Lower median of each row's known values, (R, N) -> (R,); any value for a row without."""
+    return values.masked_fill(~known, torch.nan).nanmedian(1).values
+
+
+def _median_by_sorting(values: Tensor, known: Tensor) -> Tensor:
+    """The same, slower, but repeatable on a GPU, gradient included.
+
+    Which of several equal values `nanmedian` takes, and so gives the gradient, is not settled there, and torch refuses
+    it in deterministic mode (https://docs.pytorch.org/docs/stable/generated/torch.median.html).
+    """
+    # The NaN of a diverged network sorts last and stays out, as above; its own pixel shows it in the loss.
+    candidate = known & ~values.isnan()
+    ordered = values.masked_fill(~candidate, torch.inf).sort(dim=1, stable=True).values
+    middle = (candidate.sum(1, keepdim=True) - 1).clamp(min=0) // 2
+    median: Tensor = ordered.gather(1, middle).squeeze(1)
+    return median

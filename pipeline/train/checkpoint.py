@@ -1,13 +1,15 @@
 """The checkpoints of a run: saved in the background, kept by rule, found again after any kind of end.
 
     store = CheckpointStore(run_dir, run_id="redweb", config=config.checkpoint)
+    store.clean(); store.meet_mirror()                     # only by the holder of the run's lock
     found = store.find()                                   # newest that verifies, or None
     loaded = store.load(found.path)
     store.save(step, {"model": net.state_dict(), "optimizer": optimizer.state_dict()}, state)
-    store.wait()
+    if store.wants_retry(): ...                            # a save has failed: save at the next step
+    store.finish(mirror_seconds=600)
 
 The copy to the host blocks training, the writing does not; one write is in flight at most. A save that fails costs no
-older checkpoint and not the run: it is logged, and the next one tries again.
+older checkpoint and not the run: it is logged, tried again after 1, 2, 4 ... minutes, and once more at the end.
 """
 
 import json
@@ -19,9 +21,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from pipeline.train.checkpoint_folder import (
     Loaded,
@@ -35,6 +34,8 @@ from pipeline.train.checkpoint_folder import (
 )
 from pipeline.train.checkpoint_search import Found, find_checkpoint, step_folders, step_in
 from pipeline.train.config import CheckpointConfig
+from pipeline.train.host_copy import HostCopies
+from pipeline.train.mirror import Mirror
 from pipeline.train.optimizer_state import flatten_optimizer
 from pipeline.train.retention import steps_to_delete
 from shards.errors import CheckpointError, RunError
@@ -43,6 +44,10 @@ __all__ = ["CheckpointStore", "Found", "Loaded"]
 
 SPARE_SPACE = 1.1
 """Free space that a save asks for, as a multiple of its tensors."""
+RETRY_SECONDS = (60.0, 960.0)
+"""Wait after a failed save; doubles with each further one up to the second figure."""
+LAST_PAUSES_SECONDS = (0.0, 1.0, 3.0)
+"""Before each try to write a failed save at the end of a session; torchrun allows 30 s after a signal."""
 _log = logging.getLogger("depthrank")
 
 
@@ -52,7 +57,10 @@ class CheckpointStore:
     Args:
         run_dir: run folder.
         run_id: what a checkpoint elsewhere must carry to count as one of this run.
-        config: when to keep, where to search.
+        config: when to keep, where to search, where to mirror.
+
+    Raises:
+        ConfigError: `checkpoint.mirror` holds a user, a password or a token.
     """
 
     def __init__(self, run_dir: Path, *, run_id: str, config: CheckpointConfig) -> None:
@@ -60,15 +68,37 @@ class CheckpointStore:
         self._run_dir = run_dir
         self._run_id = run_id
         self._config = config
+        self._mirror = None if config.mirror is None else Mirror(config.mirror, run_id, config)
+        self._copies = HostCopies()
         self._writer: threading.Thread | None = None
         self._verified: dict[int, bool] = {}
         self._is_clean = False
+        self._unsaved: Snapshot | None = None
+        self._failures = 0
+        self._failed_at = 0.0
+        self._slowest_write_seconds = 0.0
         self.last_error: str | None = None
         """Why the latest save failed; None if it did not."""
         self.published_step: int | None = None
         """Step of the newest checkpoint that this object saved."""
-        self.slowest_save_seconds = 0.0
-        """Longest save so far, from the call to the published folder."""
+
+    @property
+    def slowest_save_seconds(self) -> float:
+        """Longest save so far, from the call to the published folder and its verified copy at the mirror."""
+        return self._slowest_write_seconds + (0.0 if self._mirror is None else self._mirror.slowest_seconds)
+
+    @property
+    def mirrored_step(self) -> int | None:
+        """Step of the newest checkpoint that was verified at the mirror in this session."""
+        return None if self._mirror is None else self._mirror.step
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """What did not succeed in the end, for the status: a last save, a last copy to the mirror."""
+        lines = [] if self.last_error is None else [f"the last checkpoint was not saved ({self.last_error})"]
+        if self._mirror is not None and self._mirror.lag is not None:
+            lines.append(self._mirror.lag)
+        return lines
 
     def save(
         self,
@@ -82,7 +112,8 @@ class CheckpointStore:
 
         Args:
             step: optimizer steps done.
-            tensors: `model`: a `state_dict()` of tensors; `optimizer`: the optimizer's `state_dict()`.
+            tensors: `model`: a `state_dict()` of tensors; `optimizer`: the optimizer's `state_dict()`; `ema`, where
+                the run keeps a moving average: its tensors by name.
             state: what else a resume needs, as JSON values; `format_version`, `run_id` and `step` are added.
             metric: validation figure of this step, lower is better; the best checkpoint is kept.
 
@@ -95,16 +126,65 @@ class CheckpointStore:
         moments, rest = flatten_optimizer(tensors["optimizer"])
         plain_state = json.loads(json.dumps(dict(state), allow_nan=False))
         metric = metric if metric is not None and math.isfinite(metric) else None
-        snapshot = Snapshot(step, _host_copy(tensors["model"]), _host_copy(moments), rest, plain_state)
+        self._unsaved = None  # its tensors are overwritten now
+        copies = self._copies.take({**tensors, "optimizer": moments})
+        snapshot = Snapshot(
+            step, copies["model"], copies["optimizer"], rest, plain_state, ema=copies.get("ema"), metric=metric
+        )
         # Not a daemon: an interpreter that ends waits for the write.
-        self._writer = threading.Thread(target=self._write, args=(snapshot, metric, start), name="checkpoint")
+        self._writer = threading.Thread(target=self._write, args=(snapshot, start), name="checkpoint")
         self._writer.start()
+
+    def wants_retry(self, now: float | None = None) -> bool:
+        """Whether a save has failed and it is time for the next one, without waiting for the regular step.
+
+        Args:
+            now: `time.monotonic()`, by default that of this moment.
+        """
+        if self._failures == 0 or (self._writer is not None and self._writer.is_alive()):
+            return False
+        wait = _retry_seconds(self._failures)
+        return (time.monotonic() if now is None else now) - self._failed_at >= wait
 
     def wait(self) -> None:
         """Return when no write is in flight; `last_error` then tells how the latest one ended."""
         if self._writer is not None:
             self._writer.join()
             self._writer = None
+
+    def finish(self, mirror_seconds: float = 0.0) -> None:
+        """End a session: try again to write a save that failed, then wait for the mirror. Never raises.
+
+        Args:
+            mirror_seconds: the longest wait for the mirror; what is not there by then is left to the next session.
+        """
+        self.wait()
+        for pause in LAST_PAUSES_SECONDS:
+            if self._unsaved is not None:
+                time.sleep(pause)
+                self._write(self._unsaved, time.monotonic())
+        if self._mirror is not None:
+            self._mirror.finish(mirror_seconds)
+
+    def meet_mirror(self) -> None:
+        """Download the mirror's newest checkpoint where it is newer than all that are at hand; else catch up there.
+
+        Only for the holder of the run's lock, before `find`, which then finds it in the run folder; with
+        `checkpoint.resume: auto` alone.
+
+        Raises:
+            CheckpointError: nothing is at hand and the mirror cannot be read, so it is not known whether there is
+                something to continue.
+        """
+        if self._mirror is None or self._config.resume != "auto":
+            return
+        try:
+            found = self.find()
+        except CheckpointError:
+            found = None  # damaged ones: the mirror may hold a whole one; else `find` will tell
+        fetched = self._mirror.fetch_newer(-1 if found is None else found.step, self._folder)
+        if fetched is None and found is not None and found.path.parent == self._folder:
+            self._mirror.offer(found.path)
 
     def find(self) -> Found | None:
         """The checkpoint that `checkpoint.resume` asks for; None for a new run. See `find_checkpoint`.
@@ -157,28 +237,52 @@ class CheckpointStore:
                 f" free some space or choose a `run` folder on another disk"
             )
 
-    def _write(self, snapshot: Snapshot, metric: float | None, start: float) -> None:
+    def _write(self, snapshot: Snapshot, start: float) -> None:
         step, path = snapshot.step, self._folder / folder_name(snapshot.step)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not self._is_clean:
                 self.clean()
-            needed = SPARE_SPACE * _bytes_of(snapshot)
-            if (free := shutil.disk_usage(self._folder).free) < needed:
-                raise OSError(f"disk full: it needs {_mb(needed)}, {_mb(free)} are free")
-            write_folder(path, snapshot, run_id=self._run_id, metric=metric)
+            if shutil.disk_usage(self._folder).free < SPARE_SPACE * snapshot.tensor_bytes:
+                raise OSError("disk full")
+            write_folder(path, snapshot, run_id=self._run_id)
         except Exception as error:  # nothing that goes wrong here may end the run, least of all unseen in a thread
-            self.last_error = str(error) or type(error).__name__
-            _log.warning("checkpoint of step %d not saved: %s; older ones are kept", step, self.last_error)
+            self._note_failure(snapshot, error)
             return
-        self.last_error = None
+        if self._failures:
+            _log.info("checkpoint of step %d saved, after %d failed attempt(s)", step, self._failures)
+        self._unsaved, self._failures, self.last_error = None, 0, None
         self.published_step = step
         self._verified[step] = True
-        self.slowest_save_seconds = max(self.slowest_save_seconds, time.monotonic() - start)
+        self._slowest_write_seconds = max(self._slowest_write_seconds, time.monotonic() - start)
+        if self._mirror is not None:
+            self._mirror.offer(path)
         try:
             self._delete_old(step)
         except (OSError, CheckpointError) as error:
+            self._is_clean = False
             _log.warning("old checkpoints not removed: %s", error)
+
+    def _note_failure(self, snapshot: Snapshot, error: Exception) -> None:
+        self._is_clean = False  # a faulty disk may have kept the half that was written
+        self._unsaved = snapshot
+        self._failures += 1
+        self._failed_at = time.monotonic()
+        self.last_error = f"{str(error) or type(error).__name__}; {self._space_text(snapshot)}"
+        _log.warning(
+            "checkpoint of step %d not saved in %s: %s; older ones are kept, the next try is in %.0f min at the latest",
+            snapshot.step,
+            self._folder,
+            self.last_error,
+            _retry_seconds(self._failures) / 60,
+        )
+
+    def _space_text(self, snapshot: Snapshot) -> str:
+        needed = f"it needs {_mb(SPARE_SPACE * snapshot.tensor_bytes)}"
+        try:
+            return f"{needed}, {_mb(shutil.disk_usage(self._folder).free)} are free"
+        except OSError:
+            return needed
 
     def _delete_old(self, published: int) -> None:
         folders = {step_in(path): path for path in step_folders(self._folder)}
@@ -194,24 +298,17 @@ class CheckpointStore:
             del self._verified[step]
 
 
+def _retry_seconds(failures: int) -> float:
+    first, longest = RETRY_SECONDS
+    return min(longest, first * 2.0 ** min(failures - 1, 30))
+
+
 def _refusal(path: Path) -> str | None:
     try:
         verify_folder(path)
     except CheckpointError as error:
         return str(error)
     return None
-
-
-def _host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Own, contiguous copies on the CPU: training goes on with the originals."""
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-
-
-def _bytes_of(snapshot: Snapshot) -> int:
-    return sum(tensor.nbytes for tensor in [*snapshot.model.values(), *snapshot.optimizer_tensors.values()])
 
 
 def _mb(num_bytes: float) -> str:

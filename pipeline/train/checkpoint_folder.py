@@ -2,6 +2,7 @@
 
     step_00001200/
     ├── model.safetensors        weights and buffers
+    ├── ema.safetensors          their moving average, where the run keeps one
     ├── optimizer.safetensors    tensors of the optimizer, and
     ├── optimizer.json           the rest of it
     ├── state.json               everything else that a resume needs
@@ -14,12 +15,9 @@ services unpack those), no links.
 """
 
 import hashlib
-import json
 import os
-import re
 import shutil
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,43 +26,39 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.train.checkpoint_manifest import (
+    EMA_NAME,
+    FORMAT_VERSION,
+    MANIFEST_LIMIT_BYTES,
+    MANIFEST_NAME,
+    Manifest,
+    folder_name,
+    json_bytes,
+    manifest_bytes,
+    parse_json,
+    parse_manifest,
+    step_of,
+)
 from pipeline.train.optimizer_state import unflatten_optimizer
 from shards.errors import CheckpointError
 from shards.storage import fsync_folder
 
 __all__ = [
-    "FORMAT_VERSION",
     "Loaded",
-    "Manifest",
     "Snapshot",
     "folder_name",
+    "put_in_place",
     "read_folder",
     "read_manifest",
+    "read_manifest_bytes",
     "read_state",
     "step_of",
     "verify_folder",
     "write_folder",
 ]
 
-FORMAT_VERSION = 2
-MANIFEST_NAME = "manifest.json"
-FILE_NAMES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
-_MANIFEST_LIMIT_BYTES = 1 << 16
 _JSON_LIMIT_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
-_NAME = re.compile(r"step_([0-9]{8,15})")
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint's manifest says."""
-
-    step: int
-    run_id: str
-    metric: float | None
-    """Validation figure at this step, lower is better; None where none was taken."""
-    files: dict[str, tuple[int, str]]
-    """Size in bytes and sha256 of each file by name."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,16 @@ class Snapshot:
     optimizer_rest: dict[str, Any]
     """With the tensors, what `flatten_optimizer` returns."""
     state: dict[str, Any]
+    ema: dict[str, Tensor] | None = None
+    """Moving average of weights and buffers; None where the run keeps none."""
+    metric: float | None = None
+    """Validation figure at this step, lower is better; None where none was taken."""
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors; the rest is small."""
+        groups = (self.model, self.optimizer_tensors, self.ema or {})
+        return sum(tensor.nbytes for group in groups for tensor in group.values())
 
 
 @dataclass(frozen=True)
@@ -87,20 +91,11 @@ class Loaded:
     optimizer: dict[str, Any]
     """As `torch.optim.Optimizer.state_dict()`."""
     state: dict[str, Any]
+    ema: dict[str, Tensor] | None = None
+    """Moving average of weights and buffers; None where the checkpoint holds none."""
 
 
-def folder_name(step: int) -> str:
-    """Name of the folder of a step."""
-    return f"step_{step:08d}"
-
-
-def step_of(name: str) -> int | None:
-    """The step that a folder's name says; None for any other name."""
-    match = _NAME.fullmatch(name)
-    return int(match[1]) if match and folder_name(int(match[1])) == name else None
-
-
-def write_folder(path: Path, snapshot: Snapshot, *, run_id: str, metric: float | None) -> None:
+def write_folder(path: Path, snapshot: Snapshot, *, run_id: str) -> None:
     """Write a checkpoint and put it in the place of any that is there.
 
     A kill at any moment leaves either the former or the new content under `path`, or, for the instant between two
@@ -115,9 +110,9 @@ def write_folder(path: Path, snapshot: Snapshot, *, run_id: str, metric: float |
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        _write_files(part, snapshot, run_id=run_id, metric=metric)
+        _write_files(part, snapshot, run_id=run_id)
         fsync_folder(part)
-        _put_in_place(part, path)
+        put_in_place(part, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
     finally:
@@ -130,29 +125,17 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         CheckpointError: there is none, or it is not one that this version wrote for a folder of this name.
     """
+    return parse_manifest(read_manifest_bytes(path), str(path / MANIFEST_NAME), path.name)
+
+
+def read_manifest_bytes(path: Path) -> bytes:
+    """Content of a checkpoint's manifest, unchecked but bounded.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     _require(path, stat.S_ISDIR, "is not a folder")
-    text = _read_bounded(path / MANIFEST_NAME, _MANIFEST_LIMIT_BYTES)
-    content = _parse(text, path / MANIFEST_NAME)
-    version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path / MANIFEST_NAME}: format_version is {version!r}, this program reads {FORMAT_VERSION}"
-        )
-    # The digest alone would let a changed blank pass; comparing with the one way to write it leaves no free byte.
-    own_digest = content.pop("sha256", None)
-    if own_digest != _digest(_json(content)) or _json({**content, "sha256": own_digest}) != text:
-        raise CheckpointError(f"{path / MANIFEST_NAME}: damaged (its own sha256 does not agree)")
-    try:
-        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in content["files"].items()}
-        metric = None if content["metric"] is None else float(content["metric"])
-        manifest = Manifest(int(content["step"]), str(content["run_id"]), metric, files)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path / MANIFEST_NAME}: not in the expected form ({error!r})") from error
-    if sorted(files) != sorted(FILE_NAMES):
-        raise CheckpointError(f"{path / MANIFEST_NAME}: lists {sorted(files)} instead of {sorted(FILE_NAMES)}")
-    if manifest.step != step_of(path.name):
-        raise CheckpointError(f"{path}: the manifest is of step {manifest.step}")
-    return manifest
+    return _read_bounded(path / MANIFEST_NAME, MANIFEST_LIMIT_BYTES)
 
 
 def verify_folder(path: Path) -> Manifest:
@@ -178,15 +161,15 @@ def read_folder(path: Path) -> Loaded:
     Raises:
         CheckpointError: it does not verify, or is not what its manifest says it is.
     """
-    verify_folder(path)
+    manifest = verify_folder(path)
     try:
-        # Copied: what `load_file` returns may be pages of the file, which the retention deletes while training runs.
-        model = {name: tensor.clone() for name, tensor in load_file(path / "model.safetensors").items()}
-        tensors = {name: tensor.clone() for name, tensor in load_file(path / "optimizer.safetensors").items()}
-        optimizer = unflatten_optimizer(tensors, read_json(path / "optimizer.json"))
+        model = _read_tensors(path / "model.safetensors")
+        ema = _read_tensors(path / EMA_NAME) if EMA_NAME in manifest.files else None
+        tensors = _read_tensors(path / "optimizer.safetensors")
+        optimizer = unflatten_optimizer(tensors, _read_json(path / "optimizer.json"))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    return Loaded(model, optimizer, read_state(path))
+    return Loaded(model, optimizer, read_state(path), ema)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -195,42 +178,19 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is of another run or step than the manifest says.
     """
-    state = read_json(path / "state.json")
+    state = _read_json(path / "state.json")
     manifest = read_manifest(path)
     if (state.get("run_id"), state.get("step")) != (manifest.run_id, manifest.step):
         raise CheckpointError(f"{path}: state.json and manifest.json are of different runs or steps")
     return state
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of bounded size and finite numbers; CheckpointError if it is none."""
-    return _parse(_read_bounded(path, _JSON_LIMIT_BYTES), path)
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished, synced folder its name, in the place of any that has it; see `write_folder`.
 
-
-def _write_files(folder: Path, snapshot: Snapshot, *, run_id: str, metric: float | None) -> None:
-    state = {**snapshot.state, "format_version": FORMAT_VERSION, "run_id": run_id, "step": snapshot.step}
-    files = {}
-    for name, text in (("state.json", _json(state)), ("optimizer.json", _json(snapshot.optimizer_rest))):
-        if len(text) > _JSON_LIMIT_BYTES:
-            raise ValueError(f"{name} would have {len(text)} bytes; at most {_JSON_LIMIT_BYTES} are read back")
-        files[name] = _write_synced(folder / name, text)
-    # safetensors makes files that only their owner may read; others of a team resume and evaluate too.
-    mode = stat.S_IMODE((folder / "state.json").stat().st_mode)
-    for name, content in (("model.safetensors", snapshot.model), ("optimizer.safetensors", snapshot.optimizer_tensors)):
-        save_file(content, folder / name)
-        (folder / name).chmod(mode)
-        files[name] = _sync(folder / name)
-    manifest: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "run_id": run_id,
-        "step": snapshot.step,
-        "metric": metric,
-        "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())},
-    }
-    _write_synced(folder / MANIFEST_NAME, _json({**manifest, "sha256": _digest(_json(manifest))}))
-
-
-def _put_in_place(part: Path, path: Path) -> None:
+    Raises:
+        OSError: it cannot be renamed; what was there is there again.
+    """
     former = path.with_name(f".{path.name}.old-{os.getpid()}")
     shutil.rmtree(former, ignore_errors=True)
     replaces = os.path.lexists(path)
@@ -247,12 +207,32 @@ def _put_in_place(part: Path, path: Path) -> None:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, allow_nan=False, indent=1).encode("ascii") + b"\n"
+def _write_files(folder: Path, snapshot: Snapshot, *, run_id: str) -> None:
+    state = {**snapshot.state, "format_version": FORMAT_VERSION, "run_id": run_id, "step": snapshot.step}
+    files = {}
+    for name, text in (("state.json", json_bytes(state)), ("optimizer.json", json_bytes(snapshot.optimizer_rest))):
+        if len(text) > _JSON_LIMIT_BYTES:
+            raise ValueError(f"{name} would have {len(text)} bytes; at most {_JSON_LIMIT_BYTES} are read back")
+        files[name] = _write_synced(folder / name, text)
+    # safetensors makes files that only their owner may read; others of a team resume and evaluate too.
+    mode = stat.S_IMODE((folder / "state.json").stat().st_mode)
+    contents = {"model.safetensors": snapshot.model, "optimizer.safetensors": snapshot.optimizer_tensors}
+    if snapshot.ema is not None:
+        contents[EMA_NAME] = snapshot.ema
+    for name, content in contents.items():
+        save_file(content, folder / name)
+        (folder / name).chmod(mode)
+        files[name] = _sync(folder / name)
+    _write_synced(folder / MANIFEST_NAME, manifest_bytes(Manifest(snapshot.step, run_id, snapshot.metric, files)))
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    # Copied: what `load_file` returns may be pages of the file, which the retention deletes while training runs.
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return parse_json(_read_bounded(path, _JSON_LIMIT_BYTES), str(path))
 
 
 def _file_digest(path: Path, size: int) -> str:
@@ -272,7 +252,7 @@ def _write_synced(path: Path, data: bytes) -> tuple[int, str]:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return len(data), _digest(data)
+    return len(data), hashlib.sha256(data).hexdigest()
 
 
 def _sync(path: Path) -> tuple[int, str]:
@@ -302,14 +282,3 @@ def _read_bounded(path: Path, limit_bytes: int) -> bytes:
             return file.read(limit_bytes)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _parse(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-        json.dumps(content, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged (not JSON)") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: damaged (not a JSON object)")
-    return content

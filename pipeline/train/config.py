@@ -30,6 +30,9 @@ class OptimConfig(Section):
     fp16 (skipped steps could not be told then)."""
     clip_grad_norm: float | None = Field(None, gt=0)
     """Largest l2 norm of the gradient; None does not clip."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Share of the former average that an exponential moving average of the weights keeps at each step, 0.999 say; the
+    average is then what is evaluated and exported. None keeps none."""
     schedule: Literal["constant", "step", "poly", "cosine"] = "cosine"
     """How the rate falls over the run."""
     warmup_steps: int = Field(0, ge=0)
@@ -78,6 +81,8 @@ class TrainConfig(Section):
     `sum` over those of a picture as in the paper's Eq. 2, averaged over the pictures of the step."""
     channels_last: bool = False
     """Store feature maps with their channels together; faster where the convolutions are made for it."""
+    deterministic: bool = False
+    """On a GPU, only algorithms whose results repeat bit for bit, some of them slower; a CPU needs no such setting."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps afterwards; needs a C++ compiler."""
 
@@ -110,9 +115,13 @@ class CheckpointConfig(Section):
     keep_every_steps: int | None = Field(None, ge=1)
     """Besides, keep those whose step is a multiple of this."""
     resume: str = "auto"
-    """`auto`: this run's newest valid checkpoint; `none`: refuse to touch a run that has one; else a checkpoint."""
+    """`auto`: this run's newest valid checkpoint, wherever it lies; of equal steps that of the run folder, then of
+    `search` in its order, then of `mirror`. `none`: refuse to touch a run that has one; else a checkpoint."""
     search: tuple[str, ...] = ()
     """More run folders, or globs of them, where `auto` looks for checkpoints of the same run; never written to."""
+    mirror: str | None = None
+    """Copy each checkpoint to this folder as well, an fsspec URL such as `s3://bucket/runs`, in the background; a
+    session on another machine finds it there again."""
     init_from: str | None = None
     """Start a new run from the weights of this run or checkpoint; optimizer and step start afresh."""
 
@@ -122,6 +131,8 @@ class SessionConfig(Section):
 
     max_hours: float | None = Field(None, gt=0)
     """Wall-clock budget of one session in hours; the run stops in time to save."""
+    hang_minutes: float = Field(30.0, gt=0)
+    """A process that gets no further for so long, or waits so long for another one, ends the job with a message."""
     stop_file: str = "STOP"
     """A file of this name in the run folder stops the run at the next step; it is removed afterwards."""
 
@@ -146,6 +157,8 @@ class MonitorConfig(Section):
     """Pictures in the grid."""
     max_val_samples: int | None = Field(None, ge=1)
     """Evaluate on the first so many validation samples only."""
+    log_samples: bool = False
+    """Write which samples each step consumed into `samples.jsonl`, a line a step."""
     tensorboard: bool = True
     """Write scalars and pictures for TensorBoard."""
 

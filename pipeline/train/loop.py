@@ -5,6 +5,7 @@ reason = TrainingLoop(...).run()        # why it stopped early, or None: it is c
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,10 +20,12 @@ from pipeline.train.monitor import Monitor
 from pipeline.train.parts import Parts
 from pipeline.train.progress import Pace, StepRecord, Stopwatch
 from pipeline.train.provenance import settings_to_keep
+from pipeline.train.samples_log import in_slot_order, own_samples
 from pipeline.train.schedule import is_due, learning_rate
-from pipeline.train.session import Session, agree_to_stop
+from pipeline.train.session import Interrupted, Session, agree_to_stop
 from pipeline.train.step import StepFigures
 from pipeline.train.validation import Validation
+from pipeline.train.watchdog import Watchdog
 from shards.errors import DataError
 
 __all__ = ["History", "TrainingLoop"]
@@ -69,6 +72,7 @@ class TrainingLoop:
         parts: Parts,
         stream: TrainStream,
         session: Session,
+        watchdog: Watchdog,
         store: CheckpointStore,
         monitor: Monitor | None,
         *,
@@ -86,10 +90,11 @@ class TrainingLoop:
         self._parts = parts
         self._stream = stream
         self._session = session
+        self._watchdog = watchdog
         self._store = store
         self._monitor = monitor
         self._threads = threads
-        self._validation = Validation(config, machine, parts.net)
+        self._validation = Validation(config, machine, parts.result)
         self._watch = Stopwatch()
         self._begin = time.monotonic()
         self._slowest_evaluation_seconds = 0.0
@@ -105,6 +110,7 @@ class TrainingLoop:
         Raises:
             DivergedError: Loss or gradients are not finite; nothing is saved then.
             DataError: A sample cannot be read.
+            Interrupted: This process was asked to stop in the first step of the session, which loses nothing.
         """
         step, total, config = self.history.step, self.total_steps, self._config
         batches = self._stream.steps(step)
@@ -112,20 +118,29 @@ class TrainingLoop:
         while step < total and reason is None:
             with self._watch.waiting():
                 micro_batches = self._next_batches(batches)
+            if micro_batches is None:
+                reason = self._stop_reason()
+                self._save()
+                break
             lr = learning_rate(step, total, config.optim)
             step += 1
-            figures = self._parts.optimizer_step.run(micro_batches, lr, step)
+            is_logged = is_due(step, config.monitor.log_every_steps, total)
+            with_norms = is_logged and self._monitor is not None
+            with self._loses_nothing(step):
+                figures = self._parts.optimizer_step.run(micro_batches, lr, step, with_norms=with_norms)
             self._watch.step_done()
             self.history.step = step
+            self._watchdog.progress(f"step {step}")
             self._count(figures)
-            if is_due(step, config.monitor.log_every_steps, total):
+            self._note_samples(micro_batches)
+            if is_logged:
                 self._log(figures, lr)
             if is_due(step, config.monitor.eval_every_steps, total):
                 self._evaluate()
             if is_due(step, config.monitor.image_every_steps or config.monitor.eval_every_steps, total):
                 self._show_pictures()
             reason = self._stop_reason()
-            if reason is not None or is_due(step, config.checkpoint.every_steps, total):
+            if reason is not None or is_due(step, config.checkpoint.every_steps, total) or self._owes_save:
                 self._save()
         while step == total and self._owes_evaluation and reason is None:
             # An earlier session was stopped during the evaluation of the last step.
@@ -135,8 +150,8 @@ class TrainingLoop:
 
     @property
     def net(self) -> DepthNet:
-        """The network under training."""
-        return self._parts.net
+        """What the run is for: the network that is evaluated and exported."""
+        return self._parts.result
 
     @property
     def samples_seen(self) -> int:
@@ -159,25 +174,50 @@ class TrainingLoop:
         return self.history.hours + (time.monotonic() - self._begin) / 3600
 
     @property
+    def _owes_save(self) -> bool:
+        """Whether a save has failed and it is time to try again; the same on all processes, which must all ask."""
+        return self._machine.any_process(self._store.wants_retry())
+
+    @property
     def _owes_evaluation(self) -> bool:
         return self._validation.has_data and self.history.latest.get("step") != self.history.step
 
-    def _next_batches(self, batches: Iterator[list[Batch]]) -> list[Batch]:
-        """This process's part of the next step; what one process cannot read ends all of them with its message."""
+    def _next_batches(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
+        """This process's part of the next step; None where some process was asked to stop while it waited.
+
+        What one process cannot read ends all of them with its message.
+        """
         micro_batches: list[Batch] = []
         said: list[str] = []
+        was_asked = False
+        self._watchdog.progress(f"step {self.history.step}", leave_seconds=60 * self._config.data.retry_minutes)
         try:
-            micro_batches = next(batches)
+            with self._session.interruptible(self._reserve_seconds):
+                micro_batches = next(batches)
         except DataError as error:
             said = [str(error)]
-        if self._machine.any_process(bool(said)):
+        except Interrupted:
+            was_asked = True
+        failed, stopped = self._machine.gather_max([float(bool(said)), float(was_asked)])
+        if failed:
             raise DataError(self._machine.gather_lists(said)[0])
-        return micro_batches
+        return None if stopped else micro_batches
+
+    def _interruptible(self) -> AbstractContextManager[None]:
+        return self._session.interruptible(self._store.slowest_save_seconds)
+
+    def _loses_nothing(self, step: int) -> AbstractContextManager[None]:
+        """Around the first step of a session, in which networks are compiled for minutes."""
+        return self._session.interruptible() if step == self.first_step + 1 else nullcontext()
 
     def _stop_reason(self) -> str | None:
-        """The same on all processes; leaves time for the slowest evaluation and save seen so far."""
-        reserve_seconds = self._slowest_evaluation_seconds + self._store.slowest_save_seconds
-        return agree_to_stop(self._session.stop_reason(reserve_seconds), self._machine.cpu_group)
+        """The same on all processes."""
+        return agree_to_stop(self._session.stop_reason(self._reserve_seconds), self._machine.cpu_group)
+
+    @property
+    def _reserve_seconds(self) -> float:
+        """Time for the slowest evaluation and save seen so far."""
+        return self._slowest_evaluation_seconds + self._store.slowest_save_seconds
 
     def _count(self, figures: StepFigures | None) -> None:
         if figures is not None and figures.applied:
@@ -185,6 +225,13 @@ class TrainingLoop:
             self.history.loss_steps += 1
         if self._monitor is not None:
             self._monitor.tick()
+
+    def _note_samples(self, micro_batches: list[Batch]) -> None:
+        """Tell the monitor what the step consumed on all processes."""
+        if self._config.monitor.log_samples:
+            texts = self._machine.gather_lists(own_samples(micro_batches))
+            if self._monitor is not None:
+                self._monitor.samples(self.history.step, in_slot_order(texts, self._stream._mixture.locate))
 
     def _log(self, figures: StepFigures | None, lr: float) -> None:
         self._parts.optimizer_step.settle()
@@ -198,6 +245,7 @@ class TrainingLoop:
         if self._monitor is None:
             return
         step, batch_size = self.history.step, self._config.train.batch_size
+        scaler, optimizer_step = self._machine.accelerator.scaler, self._parts.optimizer_step
         self._monitor.step(
             StepRecord(
                 step=step,
@@ -212,9 +260,13 @@ class TrainingLoop:
                 eta_seconds=(self.total_steps - step) * overall_seconds if overall_seconds else None,
                 hours_left=self._session.hours_left,
                 memory_gib=_peak_memory_gib(self._machine.device),
-                empty_steps=self._parts.optimizer_step.empty_steps,
-                overflowed_steps=self._parts.optimizer_step.overflowed_steps,
-                replaced_samples=self._parts.optimizer_step.replaced_samples,
+                empty_steps=optimizer_step.empty_steps,
+                overflowed_steps=optimizer_step.overflowed_steps,
+                replaced_samples=optimizer_step.replaced_samples,
+                param_norm=_number(figures and figures.param_norm),
+                update_norm=_number(figures and figures.update_norm),
+                clipped_steps=optimizer_step.clipped_steps if self._config.optim.clip_grad_norm else None,
+                loss_scale=None if scaler is None else scaler.get_scale(),
             )
         )
         self.on_progress()
@@ -223,10 +275,9 @@ class TrainingLoop:
         """Evaluate the network as it is; leaves no figures when it was asked to stop meanwhile."""
         if not self._validation.has_data:
             return
-        self._parts.optimizer_step.settle()
+        self._parts.settle(self.history.step)
         begin = time.monotonic()
-        reserve_seconds = self._store.slowest_save_seconds
-        figures = self._validation.figures(lambda: self._session.stop_reason(reserve_seconds) is not None)
+        figures = self._validation.figures(self._stops_between_pictures, self._interruptible)
         self._slowest_evaluation_seconds = max(self._slowest_evaluation_seconds, time.monotonic() - begin)
         if figures is None:
             return
@@ -238,29 +289,42 @@ class TrainingLoop:
         if self._monitor is not None:
             self._monitor.evaluation(figures, history.step)
 
+    def _stops_between_pictures(self) -> bool:
+        """Asked before each picture of an evaluation or a grid, of which what is left is given up then."""
+        self._watchdog.progress(f"a picture after step {self.history.step}")
+        return self._session.stop_reason(self._store.slowest_save_seconds) is not None
+
     def _show_pictures(self) -> None:
-        if self._monitor is None or not self._validation.has_data:
+        if not self._validation.has_data:
             return
-        grid = self._validation.pictures()
+        self._parts.settle(self.history.step)
+        if self._monitor is None:
+            return
+        grid = self._validation.pictures(self._stops_between_pictures)
         if grid is not None:
             self._monitor.pictures(grid, self.history.step)
 
     def _save(self) -> None:
-        self._parts.optimizer_step.settle()
-        if not self._machine.is_main or self._saved_step == self.history.step:
+        """Save from the main process; all take part, as each has random generators of its own."""
+        if self._saved_step == self.history.step:
             return
+        self._parts.settle(self.history.step)
+        state = self._state()
+        self._saved_step = self.history.step
+        if not self._machine.is_main:
+            return
+        self._watchdog.progress(f"step {self.history.step}, to save it")
         evaluated = self.history.latest.get("step") == self.history.step
         self._store.save(
             self.history.step,
             self._parts.tensors(),
-            self._state(),
+            state,
             metric=self.history.latest.get("val/whdr") if evaluated else None,
         )
-        self._saved_step = self.history.step
         self.on_progress()
 
     def _state(self) -> dict[str, Any]:
-        """What a resume needs besides tensors, as JSON values."""
+        """What a resume needs besides tensors, as JSON values; all processes must call it."""
         machine, history = self._machine, self.history
         return {
             "samples_seen": self.samples_seen,
@@ -288,6 +352,10 @@ def _by_name(names: Sequence[str], sums: Sequence[float], steps: int) -> dict[st
     for name, total in zip(names, sums, strict=True):
         means[name] = means.get(name, 0.0) + (total / steps if steps else float("nan"))
     return means
+
+
+def _number(value: torch.Tensor | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _per_step(pace: Pace) -> float:

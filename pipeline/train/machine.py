@@ -9,13 +9,14 @@ machine = open_machine(config); machine.accelerator.prepare(net, optimizer)
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from pipeline.train.config import RunConfig, TrainConfig
 from shards.errors import ConfigError, DepthRankError
@@ -25,12 +26,15 @@ __all__ = [
     "Machine",
     "choose_precision",
     "choose_threads",
+    "device_type",
     "environment_conflicts",
+    "is_lost_process",
     "open_machine",
     "set_threads",
 ]
 
 FIRST_GPU_WITH_BF16 = (8, 0)
+SPARE_TIMEOUT_MINUTES = 10.0
 ACCELERATE_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 T = TypeVar("T")
 
@@ -159,14 +163,21 @@ def open_machine(config: RunConfig) -> Machine:
     conflicts = environment_conflicts(config.train, os.environ)
     if conflicts:
         raise ConfigError("\n".join(conflicts))
-    device = _device_type(os.environ)
+    device = device_type(os.environ)
     capability = torch.cuda.get_device_capability() if device == "cuda" else None
     precision = choose_precision(config.train.precision, device, capability)
     # Accelerate keeps its first settings for the life of a process; a program that trains twice may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision=ACCELERATE_PRECISION[config.train.precision], cpu=device == "cpu")
+    # Torch's own limit, which knows no names and no stacks, comes well after the watchdog's.
+    timeout = timedelta(minutes=2 * config.session.hang_minutes + SPARE_TIMEOUT_MINUTES)
+    accelerator = Accelerator(
+        mixed_precision=ACCELERATE_PRECISION[config.train.precision],
+        cpu=device == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
+    )
     # A launcher that starts a single process makes a process group as well.
-    group: Any = dist.new_group(backend="gloo") if dist.is_available() and dist.is_initialized() else None
+    in_group = dist.is_available() and dist.is_initialized()
+    group: Any = dist.new_group(backend="gloo", timeout=timeout) if in_group else None
     place = Choice("device", _device_name(accelerator.device), "the one that this process was given")
     if device == "cpu":
         asked = _asks_for_cpu(os.environ)
@@ -178,6 +189,18 @@ def open_machine(config: RunConfig) -> Machine:
         choices=(size, place, precision),
         local_processes=int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)),
     )
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether this is what a collective operation raises when another process has gone."""
+    # Gloo raises plain RuntimeErrors, which name their place in its source.
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def device_type(environ: Mapping[str, str]) -> str:
+    """What kind of device a run gets, `cuda` or `cpu`; CUDA is not started by this."""
+    # Sums are kept in float64, which Apple's GPUs do not have: everything but CUDA computes on the CPU.
+    return "cuda" if torch.cuda.is_available() and not _asks_for_cpu(environ) else "cpu"
 
 
 def environment_conflicts(train: TrainConfig, environ: Mapping[str, str]) -> list[str]:
@@ -256,11 +279,6 @@ def set_threads(configured: int, recorded: int | None, local_processes: int) -> 
     choice = choose_threads(configured, recorded, cores, local_processes)
     torch.set_num_threads(int(choice.value))
     return choice
-
-
-def _device_type(environ: Mapping[str, str]) -> str:
-    # Sums are kept in float64, which Apple's GPUs do not have: everything but CUDA computes on the CPU.
-    return "cuda" if torch.cuda.is_available() and not _asks_for_cpu(environ) else "cpu"
 
 
 def _asks_for_cpu(environ: Mapping[str, str]) -> bool:

@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.train.append import AppendFile
+from pipeline.train.append import AppendFile, read_lines
 
-__all__ = ["MetricsLog", "read_metrics"]
+__all__ = ["MetricsLog", "read_metrics", "read_record"]
+
+_NUMBER_LIMIT = 1 << 53
+"""No run has so many steps or sessions; a larger number is damage."""
 
 
 class MetricsLog:
@@ -24,20 +27,34 @@ class MetricsLog:
 
     Attributes:
         session: Number of this session, 1 for the first.
+        reached_step: Last step of which earlier sessions left figures, done again or not; 0 for none.
+        damaged_lines: Lines that could not be read, and were left out.
     """
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
-        """Open the log of a run that continues after `resume_step`; 0 for a new one."""
-        entries = list(read_metrics(path))
-        self.session = 1 + max((entry["session"] for entry in entries), default=0)
-        kept = b"".join(_line(entry) for entry in entries if entry["step"] <= resume_step)
-        if path.exists() and path.read_bytes() != kept:
-            partial = path.with_name(f".{path.name}.tmp")
-            with partial.open("wb") as file:
-                file.write(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+        """Open the log of a run that continues after `resume_step`; 0 for a new one.
+
+        Raises:
+            OSError: It cannot be read or written.
+        """
+        self.session, self.reached_step, self.damaged_lines = 1, 0, 0
+        kept_bytes = total_bytes = 0
+        is_start = True  # what is kept is the start of the file: nothing was left out before it
+        for line in read_lines(path):
+            entry = read_record(line.text)
+            if entry is None:
+                self.damaged_lines += 1
+            else:
+                self.session = max(self.session, entry["session"] + 1)
+                self.reached_step = max(self.reached_step, entry["step"])
+                if entry["step"] <= resume_step:
+                    is_start = is_start and kept_bytes == total_bytes
+                    kept_bytes = line.end
+            total_bytes = line.end
+        if not is_start:
+            _rewrite(path, resume_step)
+        elif kept_bytes < total_bytes:
+            os.truncate(path, kept_bytes)
         self._file = AppendFile(path)
 
     def write(self, figures: Mapping[str, Any]) -> None:
@@ -54,19 +71,46 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a log; lines that are torn or damaged are left out, and so is a file that is not there."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            # A torn line can be valid JSON by chance: `12` of `12}`; a whole one ends its line.
-            whole = isinstance(entry, dict) and line.endswith(b"\n")
-            if whole and all(type(entry.get(name)) is int for name in ("step", "session")):
-                yield entry
+    """The entries of a log; lines that are torn or damaged are left out, and so is a file that is not there.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    for line in read_lines(path):
+        entry = read_record(line.text)
+        if entry is not None:
+            yield entry
+
+
+def read_record(text: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line that has a `step` and a `session`; None for a torn or damaged line."""
+    # A torn line can be valid JSON by chance: `12` of `12}`; a whole one ends its line.
+    if not text.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(entry, dict) and all(_is_count(entry.get(name)) for name in ("step", "session")):
+        return entry
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _NUMBER_LIMIT
+
+
+def _rewrite(path: Path, resume_step: int) -> None:
+    """Leave out damaged lines and those after `resume_step`, wherever they are; the file is whole at any moment."""
+    partial = path.with_name(f".{path.name}.tmp")
+    with partial.open("wb") as file:
+        for line in read_lines(path):
+            entry = read_record(line.text)
+            if entry is not None and entry["step"] <= resume_step:
+                file.write(line.text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

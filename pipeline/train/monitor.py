@@ -1,4 +1,4 @@
-"""What a person sees of a run: step lines, `metrics.jsonl`, TensorBoard and pictures.
+"""What a person sees of a run: step lines, `metrics.jsonl`, TensorBoard, pictures and, if asked, `samples.jsonl`.
 
 with Monitor(run_dir, config.monitor, total_steps=1200, resume_step=0) as monitor:
     monitor.step(record)
@@ -9,7 +9,7 @@ Only the main process has one. Nothing that fails to be written here ends a run:
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pipeline.train.config import MonitorConfig
 from pipeline.train.metrics_log import MetricsLog
 from pipeline.train.progress import StepRecord, format_step_line
+from pipeline.train.samples_log import ConsumedSample, SamplesLog
 from pipeline.train.tensorboard import TensorBoardLog
 
-__all__ = ["METRICS_NAME", "PICTURE_NAME", "TENSORBOARD_NAME", "Monitor"]
+__all__ = ["METRICS_NAME", "PICTURE_NAME", "SAMPLES_NAME", "TENSORBOARD_NAME", "Monitor"]
 
 METRICS_NAME = "metrics.jsonl"
 PICTURE_NAME = "pictures/latest.jpg"
+SAMPLES_NAME = "samples.jsonl"
 TENSORBOARD_NAME = "tb"
 
 logger = logging.getLogger("depthrank")
@@ -43,11 +45,16 @@ class Monitor:
         self._run_dir = run_dir
         self._failed: set[str] = set()
         self._metrics: MetricsLog | None = None
+        self._samples: SamplesLog | None = None
         self._tensorboard: TensorBoardLog | None = None
-        self.session = 1
         with self._forgiving(METRICS_NAME):
             self._metrics = MetricsLog(run_dir / METRICS_NAME, resume_step=resume_step)
-            self.session = self._metrics.session
+            self._tell_damage(METRICS_NAME, self._metrics.damaged_lines)
+        if config.log_samples:
+            with self._forgiving(SAMPLES_NAME):
+                self._samples = SamplesLog(run_dir / SAMPLES_NAME)
+                self._tell_damage(SAMPLES_NAME, self._samples.damaged_lines)
+        self._count_sessions(resume_step)
         if config.tensorboard:
             # The step that was resumed from is done and keeps its figures.
             purge_step = resume_step + 1 if resume_step else 0
@@ -72,7 +79,7 @@ class Monitor:
         self._bar.close()
         if self._redirect is not None:
             self._redirect.__exit__(kind, error, trace)
-        for log in (self._metrics, self._tensorboard):
+        for log in (self._metrics, self._samples, self._tensorboard):
             if log is not None:
                 log.close()
 
@@ -84,6 +91,12 @@ class Monitor:
         """Print the step line and store its figures."""
         logger.info(format_step_line(record))
         self._store(record.scalars(), record.step, samples_seen=record.samples_seen)
+
+    def samples(self, step: int, samples: Iterable[ConsumedSample]) -> None:
+        """Store what a step consumed, where the config asks for it."""
+        if self._samples is not None:
+            with self._forgiving(SAMPLES_NAME):
+                self._samples.write(step, samples, again=step <= self._reached_step)
 
     def evaluation(self, figures: Mapping[str, float], step: int) -> None:
         """Print and store figures of an evaluation, by tag."""
@@ -115,6 +128,24 @@ class Monitor:
                 with self._forgiving(TENSORBOARD_NAME):
                     self._tensorboard.text(tag, "".join(f"    {line}\n" for line in _lines(facts)))
 
+    def _count_sessions(self, resume_step: int) -> None:
+        """Number this session by all that is left of earlier ones, and say what is done again."""
+        logs = [log for log in (self._metrics, self._samples) if log is not None]
+        self.session = max((log.session for log in logs), default=1)
+        self._reached_step = max((log.reached_step for log in logs), default=0)
+        for log in logs:
+            log.session = self.session
+        if self._reached_step > resume_step:
+            logger.info(
+                "steps %d–%d are done again, with the same samples: an earlier session had come so far when it ended",
+                resume_step + 1,
+                self._reached_step,
+            )
+
+    def _tell_damage(self, name: str, lines: int) -> None:
+        if lines:
+            logger.warning("%s: %d line(s) cannot be read and do not count", self._run_dir / name, lines)
+
     def _store(self, figures: Mapping[str, float], step: int, **facts: int) -> None:
         if self._metrics is not None:
             with self._forgiving(METRICS_NAME):
@@ -130,7 +161,7 @@ class Monitor:
         if name not in self._failed:
             self._failed.add(name)
             logger.warning(
-                "%s: cannot be written (%s); the run goes on, and what is not written is lost",
+                "%s: cannot be read or written (%s); the run goes on, and what is not written is lost",
                 self._run_dir / name,
                 error.strerror or error,
             )

@@ -4,6 +4,7 @@ print(plan(config))
 """
 
 import math
+import os
 import time
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from model import DepthNet
 from pipeline.data.loader import TrainStream
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
-from pipeline.train.machine import Choice, Machine, open_machine, set_threads
+from pipeline.train.determinism import deterministic_algorithms
+from pipeline.train.machine import Choice, Machine, device_type, open_machine, set_threads
 from pipeline.train.parts import Parts, build_parts
 from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
 from pipeline.train.schedule import learning_rate, run_length
@@ -77,6 +79,11 @@ def plan(config: RunConfig) -> Plan:
     Raises:
         DepthRankError: As `train`; a run that cannot start is found out here.
     """
+    with deterministic_algorithms(config.train.deterministic, device_type(os.environ)):
+        return _plan(config)
+
+
+def _plan(config: RunConfig) -> Plan:
     machine = open_machine(config)
     try:
         store = CheckpointStore(run_folder(config), run_id=run_id(config), config=config.checkpoint)

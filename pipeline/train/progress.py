@@ -92,6 +92,14 @@ class StepRecord:
     """Samples that stood in for unreadable ones."""
     loss_terms: Mapping[str, float] = field(default_factory=dict)
     """What each term adds to the loss."""
+    param_norm: float | None = None
+    """l2 norm of all trained parameters."""
+    update_norm: float | None = None
+    """l2 norm of what the last step changed in them; a thousandth of `param_norm` or so is common."""
+    clipped_steps: int | None = None
+    """Steps whose gradient was shortened."""
+    loss_scale: float | None = None
+    """fp16: factor of the loss; halved at each overflow."""
 
     def scalars(self) -> dict[str, float]:
         """Figures by their tags in TensorBoard and `metrics.jsonl`."""
@@ -99,6 +107,10 @@ class StepRecord:
             "train/loss": self.loss,
             "train/lr": self.lr,
             "health/grad_norm": self.grad_norm,
+            "health/param_norm": self.param_norm,
+            "health/update_norm": self.update_norm,
+            "health/loss_scale": self.loss_scale,
+            "health/clipped_steps": self.clipped_steps,
             "health/empty_steps": self.empty_steps,
             "health/overflowed_steps": self.overflowed_steps,
             "health/replaced_samples": self.replaced_samples,

@@ -9,8 +9,9 @@ from typing import Any
 
 from pipeline.train.checkpoint import CheckpointStore, Found
 from pipeline.train.config import RunConfig
-from pipeline.train.contradictions import contradictions
+from pipeline.train.contradictions import contradictions, reported_changes
 from pipeline.train.machine import Machine
+from pipeline.train.provenance import settings_to_keep
 from pipeline.train.split import split_dependence
 from shards.errors import CheckpointError
 
@@ -46,16 +47,14 @@ def announce_start(found: Found, config: RunConfig, machine: Machine) -> None:
     logger.info("resumes from %s: %d samples seen", found.path, found.state["samples_seen"])
     if config.checkpoint.init_from:
         logger.info("checkpoint.init_from is ignored: the run goes on from its own checkpoint")
-    before = {**found.state, "train.micro_batch_size": found.state["config"]["train"]["micro_batch_size"]}
-    split = {"world_size": machine.world_size, "train.micro_batch_size": config.train.micro_batch_size}
-    now = {"device": machine.device.type, **split}
-    changed = [name for name in now if before[name] != now[name]]
-    if changed:
-        logger.info(
-            "%s; the samples and their order stay the same, results agree within rounding",
-            "; ".join(f"{name}: {before[name]} in the checkpoint, {now[name]} now" for name in changed),
-        )
-    if split.keys() & set(changed):
+    for line in reported_changes(found.state["config"], settings_to_keep(config)):
+        logger.info("%s", line)
+    now = {"world_size": machine.world_size, "device": machine.device.type}
+    moved = [f"{name} {found.state[name]} -> {value}" for name, value in now.items() if found.state[name] != value]
+    if moved:
+        logger.info("changed since the checkpoint (results agree within rounding): %s", "; ".join(moved))
+    micro_batch = found.state["config"]["train"]["micro_batch_size"]
+    if (found.state["world_size"], micro_batch) != (machine.world_size, config.train.micro_batch_size):
         for line in split_dependence(config):
             logger.info("except that %s", line)
 

@@ -1,10 +1,11 @@
-"""The states of the global random generators as plain JSON, and back.
+"""The global random generators of one process: seeded, captured as plain JSON, and restored.
 
 Sample order, augmentation and pairs draw from counters and need none of this; it covers whatever draws from the global
-generators of Python, numpy and torch (dropout, a loss, a library). One process's generators; no pickle.
+generators of Python, numpy and torch (stochastic depth, a loss, a library). No pickle.
 
-    state["rng"] = capture_rng()
-    restore_rng(state["rng"])
+    seed_generators(seed=0, rank=1, step=0)
+    captured = capture_rng(device)
+    restore_rng(captured, device)
 """
 
 import base64
@@ -17,11 +18,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["capture_rng", "restore_rng"]
+from shards.randomness import digest_key
+
+__all__ = ["capture_rng", "restore_rng", "seed_generators"]
 
 
-def capture_rng() -> dict[str, Any]:
-    """States of `random`, numpy's global generator, torch's CPU generator and that of each visible CUDA device."""
+def seed_generators(seed: int, rank: int, step: int) -> None:
+    """Seed all of them, so that processes differ from each other, and sessions that begin at another step too.
+
+    Args:
+        seed: `train.seed`.
+        rank: Number of the process.
+        step: Optimizer steps done.
+    """
+    digest = digest_key("generators", seed, rank, step)
+    random.seed(digest)
+    np.random.seed(np.frombuffer(digest, "<u4"))
+    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def capture_rng(device: torch.device) -> dict[str, Any]:
+    """States of `random`, of numpy's global generator, of torch's on the CPU and of that of a CUDA device."""
     version, words, gauss_next = random.getstate()
     # The global generator itself is what has to be restored, whatever its successor is called.
     kind, keys, position, has_gauss, cached_gauss = np.random.get_state(legacy=True)
@@ -29,15 +46,14 @@ def capture_rng() -> dict[str, Any]:
         "python": [version, list(words), gauss_next],
         "numpy": [kind, np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached_gauss)],
         "torch": _text(torch.get_rng_state()),
-        "cuda": [_text(state) for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+        "cuda": _text(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
     }
 
 
-def restore_rng(captured: Mapping[str, Any]) -> None:
+def restore_rng(captured: Mapping[str, Any], device: torch.device) -> None:
     """Put the generators back into the captured states.
 
-    CUDA states are restored for the devices that exist now and existed then; on another number of devices the rest
-    keeps its own.
+    That of a CUDA device keeps its own state where there was none, in a session on the CPU.
 
     Raises:
         ValueError: `captured` is not what `capture_rng` returns; then some generators may have been restored already.
@@ -48,9 +64,8 @@ def restore_rng(captured: Mapping[str, Any]) -> None:
         kind, keys, position, has_gauss, cached_gauss = captured["numpy"]
         np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached_gauss))
         torch.set_rng_state(_tensor(captured["torch"]))
-        if torch.cuda.is_available():
-            for device, text in zip(range(torch.cuda.device_count()), captured["cuda"], strict=False):
-                torch.cuda.set_rng_state(_tensor(text), device)
+        if device.type == "cuda" and captured["cuda"] is not None:
+            torch.cuda.set_rng_state(_tensor(captured["cuda"]), device)
     except (KeyError, TypeError, OverflowError, RuntimeError, binascii.Error) as error:
         raise ValueError(f"random generators: not a captured state ({error!r})") from error
 

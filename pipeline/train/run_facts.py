@@ -116,6 +116,8 @@ def _rows(config: RunConfig) -> dict[str, str]:
         f"{data.augment.crop_scale_min:g} to 1 of the picture, mirrored with chance {data.augment.flip_probability:g}"
     )
     rows["precision"] = train.precision
+    if optim.ema_decay is not None:
+        rows["weights"] = f"exponential moving average, decay {optim.ema_decay:g}"
     return rows
 
 

@@ -7,14 +7,20 @@ Nothing here stops anything: the loop asks at each step, and inside long evaluat
             if reason := agree_to_stop(session.stop_reason(reserve_seconds=60), cpu_group):
                 break
 
-A handler only sets a flag. A second SIGINT or SIGTERM, more than a second after the first, ends the process at once;
-earlier ones count as the first, because `timeout`, SLURM and torchrun often deliver one wish twice.
+A handler only sets a flag, except where nothing is lost (`Session.interruptible`): while the run is being built and
+while it waits for data, a wish to stop raises `Interrupted` within a second.
+
+A second SIGINT or SIGTERM, more than a second after the first, ends the process at once; earlier ones count as the
+first, because `timeout`, SLURM and torchrun often deliver one wish twice. SIGHUP, a terminal that is gone, stops in
+order as well; under nohup it is ignored and stays so. The budget's clock counts the time a machine sleeps, as the
+services that end sessions do.
 """
 
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -25,11 +31,23 @@ import torch.distributed as dist
 from pipeline.train.config import SessionConfig
 from pipeline.train.surroundings import Launcher, budget_of, find_launcher, seconds_since_start
 
-__all__ = ["Session", "agree_to_stop"]
+__all__ = ["Interrupted", "Session", "agree_to_stop"]
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+_SECOND_WISHES = (signal.SIGTERM, signal.SIGINT)
 _ONE_WISH_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
+_UNWINDING_SECONDS = 10.0
 _REASON_BYTES = 512
+
+
+class Interrupted(BaseException):  # a wish and no error, as KeyboardInterrupt
+    """A stop was asked for where nothing has to be saved; no `Exception`, as libraries catch those."""
+
+
+def _seconds_since_boot() -> float:
+    """Seconds that only rise, time asleep included where the system can tell."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Session:
@@ -41,7 +59,9 @@ class Session:
         clock: seconds that only rise.
     """
 
-    def __init__(self, config: SessionConfig, run_dir: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, config: SessionConfig, run_dir: Path, *, clock: Callable[[], float] = _seconds_since_boot
+    ) -> None:
         self._clock = clock
         self._stop_file = run_dir / config.stop_file
         self._process = os.getpid()
@@ -53,12 +73,16 @@ class Session:
         self._budget_text = budget.reason
         self._signal: tuple[int, float] | None = None
         self._former_handlers: dict[int, Any] = {}
+        self._reserve_seconds: float | None = None
+        self._raise_after = 0.0
+        self._asked: str | None = None
 
     def install(self) -> None:
         """Set the signal handlers, from the main thread; a signal that the parent had ignored stays ignored."""
         for number in _STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._former_handlers[number] = signal.signal(number, self._on_signal)
+        self._former_handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_alarm)
 
     def restore(self) -> None:
         """Put the former signal handlers back."""
@@ -75,6 +99,23 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.restore()
+
+    @contextmanager
+    def interruptible(self, reserve_seconds: float = 0.0) -> Iterator[None]:
+        """Within, a wish to stop raises `Interrupted`: for what may take minutes and leaves nothing to save.
+
+        From the main thread, once `install` was called. A timer looks for the wishes that come without a signal.
+
+        Args:
+            reserve_seconds: As `stop_reason`.
+        """
+        self._reserve_seconds = reserve_seconds
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            self._reserve_seconds = None
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     @property
     def hours(self) -> float:
@@ -102,6 +143,8 @@ class Session:
         Args:
             reserve_seconds: what it takes to end in order: the slowest save and evaluation so far.
         """
+        if self._asked is not None:
+            return self._asked
         if self._signal is not None:
             return f"received {signal.Signals(self._signal[0]).name}"
         if self._launcher is Launcher.GONE or (self._launcher is Launcher.ALIVE and os.getppid() != self._parent):
@@ -123,9 +166,23 @@ class Session:
         now = time.monotonic()
         if self._signal is None:
             self._signal = (number, now)
-        elif number != signal.SIGUSR1 and now - self._signal[1] > _ONE_WISH_SECONDS:
+        elif number in _SECOND_WISHES and now - self._signal[1] > _ONE_WISH_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(self._process, number)
+        self._interrupt()
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._reserve_seconds is None or os.getpid() != self._process:
+            return
+        reason = self.stop_reason(self._reserve_seconds)
+        # Not again while the first one unwinds; but it may have been lost where Python ignores all that is raised.
+        if reason is not None and time.monotonic() >= self._raise_after:
+            self._raise_after = time.monotonic() + _UNWINDING_SECONDS
+            self._asked = reason
+            raise Interrupted(reason)
 
 
 def agree_to_stop(reason: str | None, group: Any = None) -> str | None:

@@ -20,7 +20,8 @@ def split_dependence(config: RunConfig) -> list[str]:
         lines.append("the batch norms of the decoder sgr use the statistics of a micro-batch")
     if model.encoder.startswith("convnext"):
         lines.append(
-            "the ConvNeXt encoder leaves out residual branches at random, by the place of a picture in its micro-batch"
+            "the ConvNeXt encoder leaves out residual branches at random, by process and by a picture's place in its "
+            "micro-batch"
         )
     if loss.name == "improved_ranking" and loss.scope == "batch":
         lines.append("loss.scope=batch ranks the pairs of a micro-batch; loss.scope=image those of each picture")

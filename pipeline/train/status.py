@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.train.checkpoint_manifest import step_of
 from pipeline.train.lock import lock_is_held
 from shards.errors import RunError, ShardError
 from shards.storage import publish_bytes
@@ -24,6 +25,9 @@ __all__ = [
     "Status",
     "describe",
     "exit_code",
+    "hang_report",
+    "hang_reports",
+    "inventory",
     "read_status",
     "write_status",
 ]
@@ -58,6 +62,8 @@ class Status(BaseModel):
     """Hours of training so far, all sessions together."""
     next_command: _Text
     """What to type next: continue, or use the result."""
+    mirrored_step: _Count | None = None
+    """Step of the newest checkpoint that was verified at the mirror in the latest session."""
     updated: _Text = Field(default_factory=_now)
     """UTC, ISO 8601."""
 
@@ -108,6 +114,27 @@ def describe(status: Status) -> str:
         f" {status.samples_seen} samples seen in {status.hours:.2f} h; as of {status.updated}."
         f"\nNext: {status.next_command}"
     )
+
+
+def inventory(run_dir: Path, status: Status) -> list[str]:
+    """What lies in the run folder, a line each: the newest checkpoint, and the stacks of processes that hung."""
+    steps = {step_of(path.name): path for path in (run_dir / "checkpoints").glob("step_*")}
+    newest = max((step for step in steps if step is not None), default=None)
+    lines = ["There is no checkpoint."]
+    if newest is not None:
+        place = "" if status.mirrored_step is None else f"; the mirror has that of step {status.mirrored_step}"
+        lines = [f"Newest checkpoint: {steps[newest]}{place}"]
+    return [*lines, *(f"A process hung; its stacks: {path}" for path in hang_reports(run_dir))]
+
+
+def hang_report(run_dir: Path, rank: int) -> Path:
+    """Where the stacks of a process that hangs are written."""
+    return run_dir / f"hang-rank{rank}.txt"
+
+
+def hang_reports(run_dir: Path) -> list[Path]:
+    """Those that are there, by name."""
+    return sorted(run_dir.glob("hang-rank*.txt"))
 
 
 def _read(path: Path) -> bytes | None:

@@ -4,6 +4,11 @@ The loss of a step is, for each of its terms, the sum over all kept pairs or pix
 number. The labels alone tell that number, so it is known before the first forward and every backward divides by it:
 gradients do not depend on how the step is split.
 
+What is not finite ends the run, with one exception: a *gradient* under fp16, which is scaled up so that it does not
+vanish; where the scale was too large it is halved and the step left out. The scale has no part in the *loss*, so one
+that is not finite stops an fp16 run like any other: activations overflowed or the network diverged, and no other scale
+would help.
+
 figures = OptimizerStep(machine, net, optimizer, loss, config).run(micro_batches, lr, step)
 """
 
@@ -18,6 +23,7 @@ from torch import Tensor, nn
 from model.losses import Loss
 from pipeline.data.colour import apply_colour
 from pipeline.train.config import RunConfig
+from pipeline.train.ema import AveragedWeights
 from pipeline.train.machine import Machine
 from pipeline.train.optim import set_learning_rate
 from shards.errors import DivergedError
@@ -41,6 +47,10 @@ class StepFigures(NamedTuple):
     """Scalar: l2 norm of the gradient before clipping."""
     applied: bool = True
     """False where an fp16 gradient overflowed and the update was left out."""
+    param_norm: Tensor | None = None
+    """Scalar: l2 norm of all trained parameters after the step; None where it was not asked for."""
+    update_norm: Tensor | None = None
+    """Scalar: l2 norm of what the step changed in them; None where it was not asked for."""
 
 
 class _Verdict(NamedTuple):
@@ -62,9 +72,16 @@ class OptimizerStep:
     """
 
     def __init__(
-        self, machine: Machine, net: nn.Module, optimizer: AcceleratedOptimizer, loss: Loss, config: RunConfig
+        self,
+        machine: Machine,
+        net: nn.Module,
+        optimizer: AcceleratedOptimizer,
+        loss: Loss,
+        config: RunConfig,
+        *,
+        ema: AveragedWeights | None = None,
     ) -> None:
-        """Take the network and the optimizer as Accelerate prepared them."""
+        """Take the network and the optimizer as Accelerate prepared them, and the average to be kept if any."""
         self.empty_steps = 0
         self.overflowed_steps = 0
         self.replaced_samples = 0
@@ -72,20 +89,52 @@ class OptimizerStep:
         self._net = net
         self._optimizer = optimizer
         self._loss = loss
+        self._ema = ema
         self._batch_size = config.train.batch_size
         self._sums_pairs = config.train.reduction == "sum"
         self._memory_format = torch.channels_last if config.train.channels_last else torch.contiguous_format
         self._max_norm = config.optim.clip_grad_norm or float("inf")
+        self._clipped_steps = torch.zeros((), dtype=torch.int64, device=machine.device)
         self._parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
         self._overflows_in_a_row = 0
         self._pending: _Verdict | None = None
 
-    def run(self, micro_batches: Sequence[Batch], lr: float, step: int) -> StepFigures | None:
+    @property
+    def clipped_steps(self) -> int:
+        """Steps whose gradient was longer than `optim.clip_grad_norm`; reading it waits for the device."""
+        return int(self._clipped_steps)
+
+    def counts(self) -> dict[str, int]:
+        """What was counted so far, to be restored in the next session."""
+        return {
+            "empty_steps": self.empty_steps,
+            "overflowed_steps": self.overflowed_steps,
+            "replaced_samples": self.replaced_samples,
+            "clipped_steps": self.clipped_steps,
+        }
+
+    def restore_counts(self, counts: Mapping[str, Any]) -> None:
+        """Go on counting from what `counts` returned."""
+        self.empty_steps = int(counts["empty_steps"])
+        self.overflowed_steps = int(counts["overflowed_steps"])
+        self.replaced_samples = int(counts["replaced_samples"])
+        self._clipped_steps.fill_(int(counts["clipped_steps"]))
+
+    def run(
+        self, micro_batches: Sequence[Batch], lr: float, step: int, *, with_norms: bool = False
+    ) -> StepFigures | None:
         """Do update number `step`, counted from 1; None where there is nothing to learn from on any process.
 
+        Args:
+            micro_batches: This process's part of the step.
+            lr: Learning rate.
+            step: Number of the step.
+            with_norms: Measure parameters and update as well, for which the parameters are copied once.
+
         Raises:
-            DivergedError: Loss or gradients are not finite. On the CPU the update is not applied; on a GPU, where
-                looking at once would stall the device, the error comes one step later (or from `settle`).
+            DivergedError: The loss is not finite, or without loss scaling a gradient. On the CPU the update is not
+                applied; on a GPU, where looking at once would stall the device, the error comes one step later (or
+                from `settle`).
         """
         scales = self._scales(micro_batches)
         if not any(scales):
@@ -93,17 +142,28 @@ class OptimizerStep:
             return None
         terms = self._backward(micro_batches, scales)
         grad_norm: Tensor = self._machine.accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+        keys = [key for batch in micro_batches for key in batch["keys"]]
+        finite = torch.isfinite(terms).all()
         if self._machine.accelerator.scaler is None:
-            keys = [key for batch in micro_batches for key in batch["keys"]]
-            self._check(torch.isfinite(terms).all() & torch.isfinite(grad_norm), step, keys)
+            finite = finite & torch.isfinite(grad_norm)
+        self._check(finite, step, keys)
+        self._clipped_steps += (grad_norm > self._max_norm) & torch.isfinite(grad_norm)
+        before = [parameter.detach().clone() for parameter in self._parameters] if with_norms else []
         set_learning_rate(self._optimizer, lr)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        if self._optimizer.step_was_skipped:
+        applied = not self._optimizer.step_was_skipped
+        if applied:
+            self._overflows_in_a_row = 0
+            if self._ema is not None:
+                self._ema.update()
+        else:
             self._count_overflow(step)
-            return StepFigures(terms, grad_norm, applied=False)
-        self._overflows_in_a_row = 0
-        return StepFigures(terms, grad_norm)
+        if not with_norms:
+            return StepFigures(terms, grad_norm, applied)
+        after = [parameter.detach() for parameter in self._parameters]
+        moved = [now - then for now, then in zip(after, before, strict=True)]
+        return StepFigures(terms, grad_norm, applied, _total_norm(after), _total_norm(moved))
 
     def settle(self) -> None:
         """Wait for the verdict on the last step; call before anything is saved or evaluated.
@@ -162,19 +222,29 @@ class OptimizerStep:
             return
         keys = self._machine.gather_lists(keys)
         more = f" and {len(keys) - KEYS_NAMED} more" if len(keys) > KEYS_NAMED else ""
+        scaled = self._machine.accelerator.scaler is not None
+        what, cure = "loss or gradient", "lower optim.lr, set optim.clip_grad_norm, or look at these samples"
+        if scaled:
+            what, cure = "the loss", f"with fp16 activations may have overflowed: use bf16 or fp32, {cure}"
         raise DivergedError(
-            f"loss or gradient of step {step} is not finite; its samples: {', '.join(keys[:KEYS_NAMED])}{more}. "
-            "Lower optim.lr, set optim.clip_grad_norm, or look at these samples"
+            f"{what} of step {step} is not finite; its samples: {', '.join(keys[:KEYS_NAMED])}{more}; {cure}"
         )
 
     def _count_overflow(self, step: int) -> None:
         self.overflowed_steps += 1
         self._overflows_in_a_row += 1
         if self._overflows_in_a_row >= OVERFLOWS_IN_A_ROW:
+            scale = self._machine.accelerator.scaler.get_scale()
             raise DivergedError(
-                f"fp16 gradients overflowed {OVERFLOWS_IN_A_ROW} times in a row up to step {step}; "
-                "lower optim.lr or use bf16 or fp32"
+                f"fp16 gradients were not finite {OVERFLOWS_IN_A_ROW} times in a row up to step {step}, down to a loss "
+                f"scale of {scale:g}, so no scale helps; lower optim.lr or use bf16 or fp32"
             )
+
+
+def _total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """l2 norm of all of them together."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
+    return norm
 
 
 def _move(batch: Batch, device: torch.device) -> dict[str, Tensor]:

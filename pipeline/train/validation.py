@@ -6,17 +6,20 @@ figures = validation.figures(stop=lambda: False)     # {"val/whdr": 0.21, "val/p
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model import DepthNet
 from pipeline.data.loader import validation_samples
+from pipeline.eval.metrics import PairCounts
 from pipeline.eval.predict import Predictor
 from pipeline.eval.whdr import evaluate_samples
 from pipeline.train.config import RunConfig
 from pipeline.train.grid import picture_grid, picture_row
 from pipeline.train.machine import Machine
+from pipeline.train.session import Interrupted
 from shards.format import Sample, decode_jpeg
 
 __all__ = ["Validation"]
@@ -25,7 +28,7 @@ logger = logging.getLogger("depthrank")
 
 
 class Validation:
-    """Evaluates the network that is being trained, in the precision of the training.
+    """Evaluates the network that is being trained, or its moving average, in the precision of the training.
 
     Leaves its mode and the random generators as they are.
     """
@@ -49,11 +52,14 @@ class Validation:
         """Whether the config names a validation set."""
         return self._config.data.val is not None
 
-    def figures(self, stop: Callable[[], bool]) -> dict[str, float] | None:
+    def figures(
+        self, stop: Callable[[], bool], interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> dict[str, float] | None:
         """WHDR over all processes, exact; each picture is judged by one of them.
 
         Args:
             stop: Asked before each picture; once it holds on any process, there is no result.
+            interruptible: Within, `Interrupted` may be raised, which means the same: a picture may have to be fetched.
 
         Returns:
             `val/whdr`, 0..1, lower is better, and `val/pairs`, the number of pairs judged; None when it was stopped,
@@ -71,8 +77,12 @@ class Validation:
 
         # Each process has the batch norm statistics of its own batches; those of the main process are what is saved.
         self._machine.take_from_main(self._net.buffers())
-        with self._machine.accelerator.autocast():
-            counts = evaluate_samples(self._predict, self._samples(), stop=stop_here)
+        counts = PairCounts(0, 0)
+        try:
+            with interruptible(), self._machine.accelerator.autocast():
+                counts = evaluate_samples(self._predict, self._samples(), stop=stop_here)
+        except Interrupted:
+            stopped = True
         wrong, total, stops = self._machine.gather_sum([counts.wrong, counts.total, float(stopped)])
         if stops:
             return None
@@ -82,16 +92,23 @@ class Validation:
             return {}
         return {"val/whdr": wrong / total, "val/pairs": total}
 
-    def pictures(self) -> NDArray[np.uint8] | None:
+    def pictures(self, stop: Callable[[], bool]) -> NDArray[np.uint8] | None:
         """The grid (H, W, 3) of the first validation pictures, the same ones at every step; None where there are none.
 
         For the main process only.
+
+        Args:
+            stop: Asked before each picture; once it holds, there is no grid.
         """
         if self._fixed is None:
             limit = self._config.monitor.num_images
             self._fixed = list(validation_samples(self._config.data, 0, 1, limit)) if limit else []
+        rows: list[NDArray[np.uint8]] = []
         with self._machine.accelerator.autocast():
-            rows = [self._row(sample) for sample in self._fixed]
+            for sample in self._fixed:
+                if stop():
+                    return None
+                rows.append(self._row(sample))
         return picture_grid(rows) if rows else None
 
     def _samples(self) -> Iterator[Sample]:

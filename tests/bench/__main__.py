@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("labels", "degraded", "web", "packing", "order", "loader", "store", "network", "loss")
+NAMES = ("labels", "degraded", "web", "packing", "order", "loader", "store", "network", "loss", "checkpoint")
 
 
 def main() -> int:

@@ -46,6 +46,7 @@ def test_each_leaf_says_where_it_came_from() -> None:
         "  precision: fp32 # default",
         "  reduction: mean # default",
         "  channels_last: false # default",
+        "  deterministic: false # default",
         "  compile: false # default",
     ]
     assert section(text, "source")[0] == "  kind: synthetic # command line; drops source.path (c.yaml:1)"

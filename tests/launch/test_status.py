@@ -52,3 +52,18 @@ def test_a_damaged_status_is_a_mistake(tmp_path: Path, capsys) -> None:
     (tmp_path / "status.json").write_text("{")
     assert cli.main(["status", str(tmp_path)]) == 2
     assert "not a status of a run" in capsys.readouterr().err
+
+
+def test_what_lies_in_the_run_folder_is_told(tmp_path: Path, capsys) -> None:
+    write_status(tmp_path, status("stopped"))
+    assert cli.main(["status", str(tmp_path)]) == 75
+    assert "There is no checkpoint." in capsys.readouterr().out
+    for step in (9, 30):
+        (tmp_path / "checkpoints" / f"step_{step:08d}").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".step_00000040.tmp-1").mkdir()
+    (tmp_path / "hang-rank1.txt").write_text("stacks")
+    write_status(tmp_path, status("stopped").model_copy(update={"mirrored_step": 9}))
+    assert cli.main(["status", str(tmp_path)]) == 75
+    out = capsys.readouterr().out
+    assert f"Newest checkpoint: {tmp_path}/checkpoints/step_00000030; the mirror has that of step 9\n" in out
+    assert f"A process hung; its stacks: {tmp_path}/hang-rank1.txt\n" in out

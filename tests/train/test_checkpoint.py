@@ -33,7 +33,12 @@ def contents(value: int, size: int = 64) -> dict:
     }
     moments = {"step": torch.tensor(float(value)), "exp_avg": torch.full((size,), -float(value))}
     group = {"lr": 0.1 * value, "betas": (0.9, 0.999), "fused": None, "params": [0]}
-    return {"model": model, "optimizer": {"state": {0: moments}, "param_groups": [group]}}
+    ema = {"weight": torch.full((size, 2), value / 7), "num_batches_tracked": torch.tensor(value)}
+    return {"model": model, "optimizer": {"state": {0: moments}, "param_groups": [group]}, "ema": ema}
+
+
+def without_ema(value: int) -> dict:
+    return {name: tensors for name, tensors in contents(value).items() if name != "ema"}
 
 
 def store_of(run_dir: Path, run_id: str = "run", **settings) -> CheckpointStore:
@@ -66,24 +71,47 @@ def test_what_is_loaded_is_bit_equal_to_what_was_saved(tmp_path):
     store = store_of(tmp_path)
     found = store.find()
     assert (found.step, found.refused) == (7, [])
-    assert found.state == {"samples_seen": 56, "format_version": 2, "run_id": "run", "step": 7}
+    assert found.state == {"samples_seen": 56, "format_version": 3, "run_id": "run", "step": 7}
     loaded = store.load(found.path)
     assert is_bit_equal(loaded.model, contents(7)["model"])
+    assert is_bit_equal(loaded.ema, contents(7)["ema"])
     expected = contents(7)["optimizer"]
     assert is_bit_equal(loaded.optimizer["state"][0], expected["state"][0])
     assert loaded.optimizer["param_groups"] == expected["param_groups"]
     assert loaded.state == found.state
 
 
+def test_a_run_without_a_moving_average_has_no_file_of_it(tmp_path):
+    store = store_of(tmp_path)
+    store.save(1, contents(1), {})
+    store.save(2, without_ema(2), {})
+    store.save(3, contents(3), {})
+    store.wait()
+    folders = [tmp_path / "checkpoints" / f"step_0000000{step}" for step in (2, 3)]
+    assert [(folder / "ema.safetensors").exists() for folder in folders] == [False, True]
+    assert store.load(folders[0]).ema is None
+    assert is_bit_equal(store.load(folders[1]).ema, contents(3)["ema"])
+    # One that was added by hand is not taken for part of the checkpoint.
+    shutil.copy(folders[1] / "ema.safetensors", folders[0])
+    assert store.load(folders[0]).ema is None
+
+
 def test_a_checkpoint_is_a_few_plain_files_that_others_can_read(tmp_path):
     saved(tmp_path, 1200)
     folder = tmp_path / "checkpoints" / "step_00001200"
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["manifest.json", "model.safetensors", "optimizer.json", "optimizer.safetensors", "state.json"]
+    assert names == [
+        "ema.safetensors",
+        "manifest.json",
+        "model.safetensors",
+        "optimizer.json",
+        "optimizer.safetensors",
+        "state.json",
+    ]
     assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}) == 1
     assert is_bit_equal(load_file(folder / "model.safetensors"), contents(1200)["model"])
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["format_version"], manifest["run_id"], manifest["step"]) == (2, "run", 1200)
+    assert (manifest["format_version"], manifest["run_id"], manifest["step"]) == (3, "run", 1200)
     assert manifest["files"]["state.json"]["bytes"] == (folder / "state.json").stat().st_size
 
 
@@ -95,12 +123,14 @@ def test_a_new_run_finds_nothing_and_writes_nothing(tmp_path):
 def test_training_may_change_the_tensors_while_they_are_written(tmp_path):
     store, tensors, state = store_of(tmp_path), contents(1, size=1 << 18), {"best": {"step": 1}}
     store.save(1, tensors, state)
-    for tensor in [*tensors["model"].values(), *tensors["optimizer"]["state"][0].values()]:
+    groups = (tensors["model"], tensors["ema"], tensors["optimizer"]["state"][0])
+    for tensor in [tensor for group in groups for tensor in group.values()]:
         tensor.zero_()
     tensors["optimizer"]["param_groups"][0]["lr"] = state["best"]["step"] = 0
     store.wait()
     loaded = store.load(store.find().path)
     assert is_bit_equal(loaded.model, contents(1, size=1 << 18)["model"])
+    assert is_bit_equal(loaded.ema, contents(1, size=1 << 18)["ema"])
     assert loaded.optimizer["param_groups"] == contents(1)["optimizer"]["param_groups"]
     assert loaded.state["best"] == {"step": 1}
 
@@ -238,12 +268,12 @@ def check_damage_is_seen(tmp_path: Path, rounds: int) -> int:
 
 
 def test_every_damage_is_seen_and_an_older_checkpoint_used(tmp_path):
-    assert check_damage_is_seen(tmp_path, 2) == 120
+    assert check_damage_is_seen(tmp_path, 2) == 144
 
 
 @pytest.mark.slow
 def test_every_damage_is_seen_and_an_older_checkpoint_used_a_thousand_times(tmp_path):
-    assert check_damage_is_seen(tmp_path, 17) >= 1000
+    assert check_damage_is_seen(tmp_path, 14) >= 1000
 
 
 def test_checkpoints_that_are_all_damaged_are_an_error_and_not_a_new_run(tmp_path):
@@ -265,8 +295,8 @@ def test_a_checkpoint_under_another_steps_name_is_refused(tmp_path):
 def test_a_later_format_is_named_as_such(tmp_path):
     saved(tmp_path, 1)
     manifest = tmp_path / "checkpoints" / "step_00000001" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
-    with pytest.raises(CheckpointError, match="format_version is 1, this program reads 2"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 3', '"format_version": 2'))
+    with pytest.raises(CheckpointError, match="format_version is 2, this program reads 3"):
         verify_folder(manifest.parent)
 
 
@@ -462,8 +492,8 @@ def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
     store.save(3, contents(3, size=2_000_000), {})
     store.wait()
-    assert store.last_error == "disk full: it needs 26 MB, 10 MB are free"
-    assert "checkpoint of step 3 not saved: disk full" in caplog.text
+    assert store.last_error == "disk full; it needs 44 MB, 10 MB are free"
+    assert f"checkpoint of step 3 not saved in {tmp_path / 'checkpoints'}: disk full; it needs" in caplog.text
     assert steps_in(tmp_path) == [1, 2]
     store.require_space(9_000_000)
     with pytest.raises(RunError, match=r"need 33 MB more \(10 MB each\), 10 MB are free; free some space"):

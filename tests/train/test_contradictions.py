@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.data.config import DataConfig
 from pipeline.train.config import RunConfig, TrainConfig
-from pipeline.train.contradictions import contradictions
+from pipeline.train.contradictions import MAY_CHANGE, contradictions, reported_changes
 
 CONFIG = RunConfig(run="runs/a", data=DataConfig(train="shards"), train=TrainConfig(steps=100)).model_dump(mode="json")
 
@@ -38,10 +38,43 @@ def changed(key: str, value: object) -> dict:
         ("monitor.log_every_steps", 1),
         ("train.threads", 7),
         ("train.micro_batch_size", 2),
+        ("train.deterministic", True),
+        ("train.compile", True),
+        ("optim.fused", True),
+        ("checkpoint.mirror", "s3://bucket/runs"),
+        ("session.hang_minutes", 1.0),
+        ("monitor.log_samples", True),
     ],
 )
-def test_what_may_change(key, value):
-    assert contradictions(CONFIG, changed(key, value)) == []
+def test_what_may_change_is_reported_with_both_values(key, value):
+    new = changed(key, value)
+    assert contradictions(CONFIG, new) == []
+    (line,) = reported_changes(CONFIG, new)
+    before = CONFIG
+    for name in key.split("."):
+        before = before[name]
+    assert line.endswith(f": {key} {before!r} -> {value!r}")
+
+
+def test_changes_are_reported_by_what_they_do():
+    new = changed("train.threads", 3)
+    new["run"], new["monitor"]["num_images"], new["optim"]["fused"] = "b", 0, True
+    new["train"]["seed"] = 9  # a contradiction, told elsewhere
+    assert reported_changes(CONFIG, new) == [
+        "changed since the checkpoint (without influence on the weights): "
+        "monitor.num_images 4 -> 0; run 'runs/a' -> 'b'",
+        "changed since the checkpoint (the samples and their order stay the same, results agree within rounding): "
+        "optim.fused None -> True; train.threads 0 -> 3",
+    ]
+    assert reported_changes(CONFIG, CONFIG) == []
+
+
+def test_what_may_change_are_settings_that_exist():
+    for key in (key for keys in MAY_CHANGE.values() for key in keys):
+        block = CONFIG
+        for name in key.split("."):
+            assert name in block, key
+            block = block[name]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +87,7 @@ def test_what_may_change(key, value):
         ("data.limit", 5, "data.limit: None in the checkpoint, 5 now"),
         ("data.augment.flip_probability", 0.0, "data.augment.flip_probability: 0.5 in the checkpoint, 0.0 now"),
         ("model.encoder", "resnet18", "model.encoder: 'resnet50' in the checkpoint, 'resnet18' now"),
+        ("optim.ema_decay", 0.9, "optim.ema_decay: None in the checkpoint, 0.9 now"),
         ("optim.lr", 0.1, "optim.lr: 0.0001 in the checkpoint, 0.1 now"),
         ("loss.name", "mae", "loss.name: 'improved_ranking' in the checkpoint, 'mae' now"),
     ],

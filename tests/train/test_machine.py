@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
+import torch.distributed as dist
 
 from pipeline.train.config import TrainConfig
-from pipeline.train.machine import choose_precision, choose_threads, environment_conflicts
+from pipeline.train.machine import Machine, choose_precision, choose_threads, environment_conflicts, is_lost_process
 from shards.errors import ConfigError
 
 
@@ -60,3 +63,20 @@ def test_threads_are_configured_else_recorded_else_shared(configured, recorded, 
 def test_other_threads_than_recorded_are_said():
     assert "checkpoint had 3" in choose_threads(5, 3, 8, 1).reason
     assert "checkpoint" not in choose_threads(3, 3, 8, 1).reason
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank", "local_processes", "expected"),
+    [(0, 0, 1, range(1)), (1, 1, 2, range(2)), (5, 1, 4, range(4, 8)), (4, 0, 4, range(4, 8)), (7, 3, 4, range(4, 8))],
+)
+def test_the_ranks_of_a_machine_are_its_neighbours(rank, local_rank, local_processes, expected):
+    process = SimpleNamespace(process_index=rank, local_process_index=local_rank)
+    assert Machine(process, None, (), local_processes).node_ranks == expected
+
+
+def test_only_what_collective_operations_raise_tells_of_a_lost_process():
+    closed = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1234"
+    assert is_lost_process(RuntimeError(closed))
+    assert is_lost_process(dist.DistBackendError("NCCL error: remote process exited"))
+    assert not is_lost_process(RuntimeError("CUDA out of memory"))
+    assert not is_lost_process(ValueError(closed))

@@ -2,18 +2,24 @@ import io
 import logging
 import math
 import os
+import random
+import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.train.append import AppendFile
+from pipeline.train.append import AppendFile, read_lines
 from pipeline.train.config import MonitorConfig
 from pipeline.train.grid import picture_grid, picture_row
 from pipeline.train.metrics_log import MetricsLog, read_metrics
 from pipeline.train.monitor import Monitor
 from pipeline.train.progress import StepRecord, Stopwatch, format_step_line
+from pipeline.train.samples_log import ConsumedSample, read_samples
+
+from . import damages
 
 
 def record(step=150, **changes):
@@ -105,6 +111,71 @@ def test_damaged_lines_do_not_hide_the_others(tmp_path):
     log = MetricsLog(path, resume_step=5)
     assert log.session == 5
     log.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": 3, "session": 1' + b"0" * 400 + b"}",
+        b'{"step": 3, "session": -1}',
+        b'{"step": 3.0, "session": 1}',
+        b'{"step": true, "session": 1}',
+        b'{"step": 3, "session": 1',
+        b"[" * 100_000,
+        b"{" * 1000 + b"\0" * 100_000,
+    ],
+)
+def test_a_line_that_no_session_wrote_is_damage(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "session": 1}\n' + line + b'\n{"step": 2, "session": 4}\n')
+    log = MetricsLog(path, resume_step=5)
+    log.close()
+    assert (log.session, log.reached_step, log.damaged_lines) == (5, 2, 1)
+    assert path.read_bytes() == b'{"step": 1, "session": 1}\n{"step": 2, "session": 4}\n'
+
+
+def test_only_damage_in_the_middle_of_a_log_makes_it_be_written_anew(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [b'{"step": %d, "session": 1}\n' % step for step in range(1, 10)]
+    for damage, resume_step in ((b"", 4), (b"\0" * 9000, 4), (b"", 20), (b'{"step"', 20)):
+        path.write_bytes(b"".join(lines) + damage)
+        before = path.stat().st_ino
+        MetricsLog(path, resume_step=resume_step).close()
+        assert path.stat().st_ino == before
+        assert path.read_bytes() == b"".join(lines[:resume_step])
+    path.write_bytes(b"".join([lines[0], b"\0\n", *lines[1:]]))
+    MetricsLog(path, resume_step=4).close()
+    assert path.read_bytes() == b"".join(lines[:4])
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_log_is_read_line_by_line_however_long_it_and_its_lines_are(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    line = b'{"step": 1, "session": 1, "note": "' + b"x" * 4000 + b'"}\n'
+    with path.open("wb") as file:
+        for _ in range(5000):
+            file.write(line)
+        file.write(b"x" * (30 << 20))
+    tracemalloc.start()
+    log = MetricsLog(path, resume_step=5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    log.close()
+    assert path.stat().st_size == 5000 * len(line)
+    # A line may have 4 MiB, of which a few copies are held while it is read.
+    assert peak < 16 << 20
+
+
+def test_lines_of_any_bytes_come_back_in_order(tmp_path):
+    path, draw = tmp_path / "log", random.Random(2)
+    assert list(read_lines(path)) == []
+    for size in (0, 1, 2, 50, 3000):
+        content = bytes(draw.choice(b"a\n\0\xff") for _ in range(size))
+        path.write_bytes(content)
+        lines = list(read_lines(path))
+        assert b"".join(line.text for line in lines) == content
+        assert [line.end for line in lines] == list(np.cumsum([len(line.text) for line in lines]))
+        assert all(line.is_whole for line in lines[:-1])
 
 
 def test_a_record_is_in_the_file_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -219,3 +290,104 @@ def test_pairs_are_drawn_green_where_right_and_red_where_wrong(shape):
     assert colours(ramp) == (True, False)
     assert colours(-ramp) == (False, True)
     assert picture_grid([picture_row(image, None, None, ramp, pairs[:0])] * 2).shape == (384, 1024, 3)
+
+
+def consumed(step):
+    return [ConsumedSample(0, 0, step, f"key-{step}")]
+
+
+def monitored(folder, steps, resume_step, **changes):
+    config = MonitorConfig(log_samples=True, **changes)
+    with Monitor(folder, config, total_steps=100, resume_step=resume_step) as monitor:
+        for step in steps:
+            monitor.step(record(step))
+            monitor.samples(step, consumed(step))
+        monitor.pictures(np.zeros((8, 8, 3), np.uint8), steps[-1])
+        return monitor.session
+
+
+def test_steps_that_are_done_again_are_said_once_and_marked(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="depthrank")
+    monitored(tmp_path, range(1, 8), 0)
+    assert "done again" not in caplog.text
+    monitored(tmp_path, range(5, 6), 4)
+    assert "steps 5–7 are done again" in caplog.text
+    caplog.clear()
+    # The cut figures no longer tell how far the first session was, the samples still do.
+    assert monitored(tmp_path, range(6, 10), 5) == 3
+    assert "steps 6–7 are done again" in caplog.text
+    marks = [(one.step, one.session, one.again) for one in read_samples(tmp_path / "samples.jsonl")]
+    assert marks == [
+        *((step, 1, False) for step in range(1, 8)),
+        (5, 2, True),
+        (6, 3, True),
+        (7, 3, True),
+        (8, 3, False),
+        (9, 3, False),
+    ]
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 10))
+
+
+def test_samples_are_only_logged_where_that_is_asked_for(tmp_path):
+    with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
+        monitor.samples(1, consumed(1))
+    assert not (tmp_path / "samples.jsonl").exists()
+
+
+def test_a_full_disk_costs_lines_of_samples_only(tmp_path, monkeypatch, caplog):
+    with Monitor(tmp_path, MonitorConfig(log_samples=True), total_steps=10, resume_step=0) as monitor:
+        monitor.samples(1, consumed(1))
+        write = os.write
+
+        def full_after_nine_bytes(descriptor, data):
+            if len(data) <= 9:
+                raise OSError(28, "No space left on device")
+            return write(descriptor, data[:9])
+
+        monkeypatch.setattr(os, "write", full_after_nine_bytes)
+        for step in (2, 3):
+            monitor.samples(step, consumed(step))
+        monkeypatch.undo()
+        monitor.samples(4, consumed(4))
+    assert [one.step for one in read_samples(tmp_path / "samples.jsonl")] == [1, 4]
+    assert caplog.text.count("samples.jsonl: cannot be") == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+@pytest.mark.parametrize("damage", damages.ALL)
+def test_no_damage_of_a_log_keeps_a_run_from_going_on(tmp_path, damage, name, caplog):
+    monitored(tmp_path / "whole", range(1, 9), 0)
+    for trial in range(1 if damage in damages.UNUSABLE or damage is damages.long_line else 4):
+        run, draw = tmp_path / str(trial), random.Random(trial)
+        shutil.copytree(tmp_path / "whole", run)
+        events = {path: path.read_bytes() for path in (run / "tb").iterdir()}
+        damage(run / name, draw)
+        caplog.clear()
+        monitored(run, range(6, 11), 5)
+        said = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
+        assert len(said) == (damage not in damages.HARMLESS)
+        assert all(str(run / name) in text for text in said)
+        logs = {"metrics.jsonl": read_metrics, "samples.jsonl": read_samples}
+        for log, read in logs.items():
+            if log == name and damage in damages.UNUSABLE:
+                continue
+            steps = [getattr(one, "step", None) or one["step"] for one in read(run / log)]
+            assert steps[-5:] == list(range(6, 11))
+        assert all(path.read_bytes() == content for path, content in events.items())
+        assert len(list((run / "tb").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [damage for damage in damages.ALL if damage is not damages.missing])
+def test_event_files_of_earlier_sessions_are_never_opened(tmp_path, damage, caplog):
+    monitored(tmp_path, range(1, 9), 0)
+    (event_file,) = (tmp_path / "tb").iterdir()
+    damage(event_file, random.Random(0))
+    before = event_file.lstat()
+    monitored(tmp_path, range(6, 11), 5)
+    assert caplog.text == ""
+    after = event_file.lstat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+    (new_file,) = {path for path in (tmp_path / "tb").iterdir() if "session0002" in path.name}
+    (tmp_path / "alone").mkdir()
+    shutil.copy(new_file, tmp_path / "alone")
+    assert [point.step for point in read_tensorboard(tmp_path / "alone").Scalars("train/loss")] == list(range(6, 11))

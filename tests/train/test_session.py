@@ -10,19 +10,23 @@ import pytest
 import torch.distributed as dist
 
 from pipeline.train.config import SessionConfig
-from pipeline.train.session import Session, agree_to_stop
+from pipeline.train.session import Interrupted, Session, agree_to_stop
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["pytest", "pipeline.train.checkpoint", "pipeline.train.session"])
 
 
+def fresh_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def train(run_dir: Path, saving_seconds: float = 0.0) -> None:
     """A run that writes down when it began, why it stopped, and that it saved."""
     # The server may have been started by another test, or by a shell, with signals held or ignored.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+    fresh_signals()
     with (run_dir / "out").open("a", buffering=1) as out, Session(SessionConfig(), run_dir) as session:
         print(os.getpid(), file=out)
         while (reason := session.stop_reason()) is None:
@@ -48,6 +52,40 @@ def training(run_dir: Path, *args) -> multiprocessing.Process:
     return child
 
 
+def wait_without_anything_to_save(run_dir: Path, config: SessionConfig) -> None:
+    fresh_signals()
+    with (run_dir / "out").open("a", buffering=1) as out, Session(config, run_dir) as session:
+        print(os.getpid(), file=out)
+        try:
+            with session.interruptible():
+                time.sleep(60)
+        except Interrupted as wish:
+            print(f"interrupted: {wish}", file=out)
+        (run_dir / "STOP").unlink(missing_ok=True)
+        print(session.stop_reason(), file=out)
+        time.sleep(1.2)  # the timer is off
+        print("ended", file=out)
+
+
+@pytest.mark.parametrize("wish", ["signal", "stop file", "budget"])
+def test_a_wait_that_loses_nothing_is_interrupted_within_a_second(tmp_path, wish):
+    config = SessionConfig(max_hours=1e-6 if wish == "budget" else None)
+    child = FORKSERVER.Process(target=wait_without_anything_to_save, args=(tmp_path, config))
+    child.start()
+    lines_of(tmp_path, 1)
+    if wish == "signal":
+        os.kill(child.pid, signal.SIGTERM)
+    elif wish == "stop file":
+        (tmp_path / "STOP").touch()
+    child.join(20)
+    assert child.exitcode == 0
+    _, interrupted, reason, last = lines_of(tmp_path, 4)
+    assert interrupted == f"interrupted: {reason}", "the reason outlives what gave it"
+    expected = {"signal": "received SIGTERM", "stop file": "found the stop file", "budget": "the session's budget"}
+    assert reason.startswith(expected[wish])
+    assert last == "ended"
+
+
 class FakeClock:
     def __init__(self) -> None:
         self.seconds = 1e6
@@ -56,7 +94,7 @@ class FakeClock:
         return self.seconds
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_stops_in_order(tmp_path, number):
     child = training(tmp_path)
     os.kill(child.pid, number)

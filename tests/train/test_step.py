@@ -8,6 +8,7 @@ from model import DepthNet, LossConfig, ModelConfig
 from model.losses import build_loss
 from pipeline.data.config import DataConfig
 from pipeline.train.config import OptimConfig, RunConfig, TrainConfig
+from pipeline.train.ema import AveragedWeights
 from pipeline.train.machine import open_machine
 from pipeline.train.optim import build_optimizer
 from pipeline.train.parts import build_parts
@@ -61,11 +62,24 @@ def split(batch, sizes):
     return parts
 
 
-def run_step(net, config, micro_batches, lr=0.1):
+def run_step(net, config, micro_batches, lr=0.1, **options):
     machine = open_machine(config)
     prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim))
     step = OptimizerStep(machine, prepared, optimizer, build_loss(config.loss), config)
-    return step, step.run(micro_batches, lr, 1)
+    return step, step.run(micro_batches, lr, 1, **options)
+
+
+def make_scaled_step(net, config=None):
+    """A step with GradScaler as on a GPU, computed in float32 on the CPU."""
+    config = config or make_config()
+    machine = open_machine(config)
+    accelerator = machine.accelerator
+    prepared = accelerator.prepare(net.train())
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+    optimizer = accelerator.prepare(build_optimizer(net, config.optim, scales_loss=True))
+    ema = AveragedWeights(net, decay=0.9)
+    return OptimizerStep(machine, prepared, optimizer, build_loss(config.loss), config, ema=ema), ema, accelerator
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +144,91 @@ def test_clipping_shortens_the_whole_gradient(net):
     assert float(figures_clipped.grad_norm) == pytest.approx(4 * limit)
     for start, far, near in zip(net.parameters(), free.parameters(), clipped.parameters(), strict=True):
         torch.testing.assert_close((near - start).detach(), (far - start).detach() / 4, rtol=1e-2, atol=1e-6)
+    for share, clipped_steps in ((0.9, 1), (1.1, 0)):
+        config = make_config(clip_grad_norm=share * float(figures.grad_norm))
+        assert run_step(copy.deepcopy(net), config, [batch])[0].clipped_steps == clipped_steps
+
+
+def test_norms_of_parameters_and_update_are_those_of_all_trained_weights(net):
+    trained = copy.deepcopy(net)
+    _, figures = run_step(trained, make_config(), [make_batch()], with_norms=True)
+    names = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+    assert len(names) < len(list(net.parameters()))  # frozen ones do not count
+    after = torch.cat([trained.get_parameter(name).detach().flatten() for name in names])
+    before = torch.cat([net.get_parameter(name).detach().flatten() for name in names])
+    assert float(figures.param_norm) == pytest.approx(float(after.norm()))
+    assert float(figures.update_norm) == pytest.approx(float((after - before).norm()))
+    # Plain SGD: the update is the gradient times the rate.
+    assert float(figures.update_norm) == pytest.approx(0.1 * float(figures.grad_norm))
+    _, figures = run_step(copy.deepcopy(net), make_config(), [make_batch()])
+    assert (figures.param_norm, figures.update_norm) == (None, None)
+
+
+def test_counts_go_on_in_the_next_session(net):
+    config = make_config(clip_grad_norm=1e-6)
+    first, _ = run_step(copy.deepcopy(net), config, [make_batch()])
+    second, _ = run_step(copy.deepcopy(net), config, [make_batch()])
+    first.empty_steps, first.overflowed_steps, first.replaced_samples = 3, 5, 7
+    second.restore_counts(first.counts())
+    assert second.counts() == {"empty_steps": 3, "overflowed_steps": 5, "replaced_samples": 7, "clipped_steps": 1}
+
+
+def test_a_scaled_gradient_that_overflows_is_skipped_until_no_scale_helps(net, monkeypatch):
+    monkeypatch.setattr("pipeline.train.step.OVERFLOWS_IN_A_ROW", 3)
+    trained = copy.deepcopy(net).float()
+    handle = trained.decoder_parameters()[0].register_hook(lambda gradient: gradient / 0)
+    before = copy.deepcopy(trained.state_dict())
+    step, ema, accelerator = make_scaled_step(trained, make_config(clip_grad_norm=1e-6))
+    figures = step.run([make_batch()], 0.1, 1, with_norms=True)
+    assert not figures.applied
+    assert float(figures.update_norm) == 0
+    assert (step.overflowed_steps, step.clipped_steps, ema.num_updates) == (1, 0, 0)
+    assert accelerator.scaler.get_scale() == 2.0**15
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    step.run([make_batch()], 0.1, 2)
+    with pytest.raises(DivergedError, match=r"3 times in a row up to step 3, .* loss scale of 8192, so no"):
+        step.run([make_batch()], 0.1, 3)
+    handle.remove()
+    step.run([make_batch()], 0.1, 4)
+    assert (step.overflowed_steps, step.clipped_steps, ema.num_updates) == (3, 1, 1)
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_also_where_it_is_scaled(net):
+    batch = make_batch()
+    batch["colour"] = torch.full((BATCH, 4), torch.nan)
+    step, _, _ = make_scaled_step(copy.deepcopy(net).float())
+    with pytest.raises(DivergedError, match=r"the loss of step 1 is not finite; its samples: sample-0.*bf16 or fp32"):
+        step.run([batch], 0.1, 1)
+    assert step.overflowed_steps == 0
+
+
+def test_the_average_follows_applied_steps_only(net):
+    config = make_config()
+    config = config.model_copy(update={"optim": config.optim.model_copy(update={"ema_decay": 0.9})})
+    parts = build_parts(config, open_machine(config), resumes=False)
+    empty = make_batch()
+    empty["valid"].zero_()
+    for batch, num_updates in ((empty, 0), (make_batch(), 1), (empty, 1), (make_batch(), 2)):
+        parts.optimizer_step.run([batch], 0.1, 1)
+        assert parts.ema.num_updates == num_updates
+    assert parts.result is parts.ema.net
+    assert parts.tensors()["ema"].keys() == parts.tensors()["model"].keys()
+
+
+@pytest.mark.parametrize("place", ["weight", "statistic", "average"])
+def test_what_an_update_left_not_finite_is_found_before_it_is_saved(place):
+    config = make_config()
+    config = config.model_copy(update={"optim": config.optim.model_copy(update={"ema_decay": 0.9})})
+    parts = build_parts(config, open_machine(config), resumes=False)
+    parts.settle(3)
+    net = parts.ema.net if place == "average" else parts.net
+    ending = "running_var" if place == "statistic" else "conv1.weight"
+    name = next(name for name in net.state_dict() if name.endswith(ending))
+    net.state_dict()[name].view(-1)[0] = -torch.inf
+    told = f"average of {name}" if place == "average" else name
+    with pytest.raises(DivergedError, match=rf"step 3, .* not finite: {told}; lower optim\.lr"):
+        parts.settle(3)
 
 
 def test_a_step_without_pairs_changes_nothing_and_is_counted(net):

@@ -13,11 +13,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from model import DepthNet
+from pipeline.eval.network import load_network
+from pipeline.train.checkpoint_folder import Loaded
 from pipeline.train.config import RunConfig
 from pipeline.train.machine import open_machine
 from pipeline.train.metrics_log import read_metrics
 from pipeline.train.parts import build_parts
 from pipeline.train.plan import plan
+from pipeline.train.rng import seed_generators
+from pipeline.train.split import split_dependence
 from pipeline.train.status import read_status
 from pipeline.train.trainer import train
 from pipeline.train.validation import Validation
@@ -141,6 +145,45 @@ def test_a_run_that_was_stopped_twice_ends_bit_for_bit_as_one_that_was_not(tmp_p
     assert sessions[-1] == 3
 
 
+def test_average_counts_and_figures_of_health_survive_a_stop(tmp_path, dataset):
+    changes = {
+        "train__steps": 4,
+        "train__micro_batch_size": None,
+        "checkpoint__every_steps": 2,
+        "optim__ema_decay": 0.6,
+        "optim__clip_grad_norm": 1e-3,
+        "monitor__log_every_steps": 1,
+        "monitor__eval_every_steps": None,
+        "monitor__num_images": 0,
+        "monitor__tensorboard": False,
+    }
+    whole, stopped = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    assert train(make_config(whole, dataset, **changes), command=COMMAND).state == "finished"
+    assert train_until(make_config(stopped, dataset, **changes), 3).step == 3
+    assert train(make_config(stopped, dataset, **changes), command=COMMAND).state == "finished"
+    last = "checkpoints/step_00000004"
+    for name in ("model.safetensors", *(f"{last}/{part}.safetensors" for part in ("model", "ema", "optimizer"))):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
+    states = [json.loads((run / last / "state.json").read_text()) for run in (whole, stopped)]
+    for state in states:
+        del state["hours"], state["config"]["run"]
+    assert states[0] == states[1]
+    assert (states[0]["ema_updates"], states[0]["clipped_steps"]) == (4, 4)
+    # The average is what was validated, is exported, and is what a checkpoint of the run gives.
+    average, trained = (load_file(whole / last / f"{part}.safetensors") for part in ("ema", "model"))
+    exported, given = load_file(whole / "model.safetensors"), load_network(whole / last, "cpu").net.state_dict()
+    assert any(not torch.equal(average[name], trained[name]) for name in average)
+    assert all(torch.equal(average[name], exported[name]) for name in average)
+    assert all(torch.equal(average[name], given[name]) for name in average)
+    config = make_config(whole, dataset, **changes)
+    figures = Validation(config, open_machine(config), DepthNet.from_pretrained(whole)).figures(lambda: False)
+    assert json.loads((whole / "metrics.json").read_text())["latest"] == {**figures, "step": 4}
+    lines = [line for line in read_metrics(whole / "metrics.jsonl") if "train/loss" in line]
+    assert [line["health/clipped_steps"] for line in lines] == [1, 2, 3, 4]
+    assert all(0 < line["health/update_norm"] < line["health/param_norm"] for line in lines)
+    assert "health/loss_scale" not in lines[0]
+
+
 def test_a_finished_run_leaves_what_is_promised(finished, dataset):
     present = {path.name for path in finished.iterdir()}
     assert {"model.safetensors", "config.json", "config.yaml", "env.json", "metrics.json", "status.json"} <= present
@@ -185,6 +228,23 @@ def test_a_run_that_diverges_is_failed_and_keeps_its_good_checkpoints(tmp_path, 
     assert (status.state, status.step) == ("failed", 1)
     assert [path.name for path in (run / "checkpoints").glob("step_*")] == ["step_00000001"]
     assert not (run / "model.safetensors").exists()
+
+
+def test_weights_that_an_update_made_infinite_are_never_saved(tmp_path, dataset):
+    # Loss and gradient of the first step are finite; rate times decay takes the weights out of float32.
+    config = make_config(
+        tmp_path / "run",
+        dataset,
+        optim__name="sgd",
+        optim__lr=1e30,
+        optim__weight_decay=1e10,
+        optim__warmup_steps=0,
+        checkpoint__every_steps=1,
+    )
+    with pytest.raises(DivergedError, match=r"update of step 1, .* left weights that are not finite: .* no checkpoint"):
+        train(config, command=COMMAND)
+    assert read_status(tmp_path / "run").state == "failed"
+    assert not list((tmp_path / "run" / "checkpoints").glob("step_*"))
 
 
 def test_a_config_that_contradicts_the_checkpoint_is_refused_and_leaves_the_run_alone(finished, dataset):
@@ -236,10 +296,11 @@ def test_evaluation_leaves_modes_weights_and_randomness_as_they_are(tmp_path, da
     weights = {name: value.clone() for name, value in parts.net.state_dict().items()}
     state = torch.get_rng_state()
     figures = validation.figures(lambda: False)
-    assert validation.pictures().shape == (2 * 192, 1024, 3)
+    assert validation.pictures(lambda: False).shape == (2 * 192, 1024, 3)
     assert figures == validation.figures(lambda: False)
     assert 0 < figures["val/pairs"] <= 3 * 64
     assert validation.figures(lambda: True) is None
+    assert validation.pictures(lambda: True) is None
     assert torch.equal(state, torch.get_rng_state())
     assert modes == [module.training for module in parts.net.modules()]
     assert True in modes
@@ -270,13 +331,20 @@ def test_the_plan_takes_a_step_and_writes_nothing(tmp_path, dataset):
 
 
 RANK_SCRIPT = """
-import json, sys
+import json, logging, sys
 from itertools import islice
 from pathlib import Path
 from pipeline.train.config import RunConfig
 from pipeline.train.machine import open_machine
 from pipeline.train.trainer import open_stream, train
 
+class StopAt(logging.Handler):
+    def emit(self, record):
+        if record.getMessage().startswith(f"step {sys.argv[3]}/"):
+            (Path(config.run) / "STOP").touch()
+
+logging.getLogger("depthrank").setLevel(logging.INFO)
+logging.getLogger("depthrank").addHandler(StopAt())
 config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())
 machine = open_machine(config)
 stream = open_stream(config, machine)
@@ -290,18 +358,19 @@ train(config, command="x")
 """
 
 
-def run_in_processes(tmp_path, config, processes):
+def run_in_processes(tmp_path, config, processes, *, stop_after=0, **environment):
     """Train in a program of its own; returns its world size and the keys of its first global batches."""
     script = tmp_path / "rank.py"
     script.write_text(RANK_SCRIPT)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if processes == 2 else []
     subprocess.run(
-        [sys.executable, *launcher, str(script), str(tmp_path / "config.json"), str(tmp_path / "seen.json")],
+        [sys.executable, *launcher, script, tmp_path / "config.json", tmp_path / "seen.json", str(stop_after)],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
             "OMP_NUM_THREADS": "1",
+            **environment,
         },
         check=True,
         timeout=200,
@@ -318,18 +387,107 @@ def test_the_figure_of_two_processes_is_that_of_the_network_that_is_saved(tmp_pa
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["latest"] == {**figures, "step": 6}
 
 
+def losses(run):
+    return [line["train/loss"] for line in read_metrics(run / "metrics.jsonl") if "train/loss" in line]
+
+
 @pytest.mark.slow
-def test_two_processes_see_the_same_batches_as_one_and_learn_the_same(tmp_path, dataset):
-    seen, weights = {}, {}
-    for processes in (1, 2):
-        config = make_config(tmp_path / f"run{processes}", dataset, model__freeze_bn=True, optim__name="sgd")
-        world_size, seen[processes] = run_in_processes(tmp_path, config, processes)
+def test_however_a_step_is_split_the_same_samples_teach_the_same(tmp_path, dataset):
+    seen, weights, curves = {}, {}, {}
+    for processes, micro_batch_size in ((1, None), (1, 1), (2, None), (2, 1)):
+        split = (processes, micro_batch_size)
+        config = make_config(
+            tmp_path / f"run{processes}-{micro_batch_size}",
+            dataset,
+            model__freeze_bn=True,
+            loss={"name": "improved_ranking", "scope": "image"},
+            optim__name="sgd",
+            train__size=64,
+            train__micro_batch_size=micro_batch_size,
+            monitor__log_every_steps=1,
+        )
+        assert split_dependence(config) == []
+        world_size, seen[split] = run_in_processes(tmp_path, config, processes)
         assert world_size == processes
-        weights[processes] = load_file(tmp_path / f"run{processes}" / "model.safetensors")
+        weights[split] = load_file(Path(config.run) / "model.safetensors")
+        curves[split] = losses(Path(config.run))
         assert read_status(Path(config.run)).state == "finished"
-    assert seen[1] == seen[2]
     start = build_parts(config, open_machine(config), resumes=False).net.state_dict()
-    moved = max(float((value - start[name]).abs().max()) for name, value in weights[1].items())
-    apart = max(float((value - weights[2][name]).abs().max()) for name, value in weights[1].items())
-    # Rounding only: a wrong count would move the weights twice or half as far.
-    assert apart < 0.02 * moved
+    one = (1, None)
+    moved = max(float((value - start[name]).abs().max()) for name, value in weights[one].items())
+    assert len(curves[one]) == 6
+    for split in curves:
+        assert seen[split] == seen[one]
+        # Rounding only: a wrong count would move the weights twice or half as far.
+        apart = max(float((value - weights[split][name]).abs().max()) for name, value in weights[one].items())
+        assert apart < 0.02 * moved
+        assert curves[split] == pytest.approx(curves[one], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_with_dice_of_their_own_resume_bit_for_bit(tmp_path, dataset):
+    changes = {
+        "data__val": None,
+        "model__encoder": "convnext_tiny",
+        "optim__name": "sgd",
+        "optim__momentum": 0,
+        "train__steps": 4,
+        "monitor__log_every_steps": 1,
+    }
+    whole, stopped = (make_config(tmp_path / name, dataset, **changes) for name in ("whole", "stopped"))
+    assert any("at random" in line for line in split_dependence(whole))
+    run_in_processes(tmp_path, whole, 2)
+    run_in_processes(tmp_path, stopped, 2, stop_after=2)
+    state = json.loads((Path(stopped.run) / "checkpoints" / "step_00000002" / "state.json").read_text())
+    assert len({states["torch"] for states in state["rng"]}) == 2
+    run_in_processes(tmp_path, stopped, 2)
+    assert losses(Path(stopped.run)) == losses(Path(whole.run))
+    for name in ("model.safetensors", "checkpoints/step_00000004/model.safetensors"):
+        assert (Path(stopped.run) / name).read_bytes() == (Path(whole.run) / name).read_bytes(), name
+
+
+def test_other_processes_than_before_get_generators_that_differ(tmp_path, dataset):
+    config = make_config(tmp_path / "run", dataset)
+    parts = build_parts(config, open_machine(config), resumes=False)
+    state = {**json.loads(json.dumps(parts.state())), "step": 3}
+    expected = torch.rand(4)
+    drawn = []
+    for captured in (state["rng"], state["rng"] * 2):
+        tensors = parts.tensors()
+        parts.restore(Loaded(tensors["model"], tensors["optimizer"], {**state, "rng": captured}))
+        drawn.append(torch.rand(4))
+    assert torch.equal(drawn[0], expected)
+    assert not torch.equal(drawn[1], expected)
+    seed_generators(config.train.seed, 0, 3)
+    assert torch.equal(drawn[1], torch.rand(4))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("loss", ["improved_ranking", "ssi_mae"])
+@pytest.mark.parametrize("decoder", ["redweb", "sgr"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_deterministic_run_on_a_gpu_resumes_bit_for_bit(tmp_path, dataset, loss, decoder, precision):
+    """In programs of their own, as CUDA must not have started before."""
+    check_deterministic_run(tmp_path, dataset, loss, decoder, precision, ACCELERATE_USE_CPU="false")
+
+
+def check_deterministic_run(tmp_path, dataset, loss, decoder, precision, **environment):
+    changes = {
+        "model__name": decoder,
+        "loss": {"name": loss, "gradient_weight": 0.5},
+        "optim__ema_decay": 0.9,
+        "train__steps": 4,
+        "train__size": 64,
+        "train__precision": precision,
+        "train__deterministic": True,
+        "monitor__log_every_steps": 1,
+    }
+    whole, stopped = (make_config(tmp_path / name, dataset, **changes) for name in ("whole", "stopped"))
+    run_in_processes(tmp_path, whole, 1, **environment)
+    run_in_processes(tmp_path, stopped, 1, stop_after=2, **environment)
+    assert read_status(Path(stopped.run)).step == 2
+    run_in_processes(tmp_path, stopped, 1, **environment)
+    assert losses(Path(stopped.run)) == losses(Path(whole.run))
+    for name in ("model.safetensors", *(f"checkpoints/step_00000004/{part}.safetensors" for part in ("ema", "model"))):
+        assert (Path(stopped.run) / name).read_bytes() == (Path(whole.run) / name).read_bytes(), name

@@ -1,0 +1,176 @@
+"""A second home for a run's checkpoints, at any fsspec URL, filled in the background.
+
+    mirror = Mirror("s3://bucket/runs", "demo", config.checkpoint)
+    mirror.fetch_newer(than=1000, folder=run_dir / "checkpoints")     # at the start
+    mirror.offer(run_dir / "checkpoints" / "step_00001200")           # after each save
+    mirror.finish(600)                                                # at the end
+
+One copy is on its way at most. Where the mirror falls behind, the newest checkpoint is next and those between are left
+out. Nothing that goes wrong there ends or delays the run: it is said once for each kind of fault, and the next
+checkpoint, or the end of the session, tries again. Older copies go by the same rule as in the run folder, once a newer
+one has been verified.
+"""
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from pipeline.train.checkpoint_folder import step_of
+from pipeline.train.config import CheckpointConfig
+from pipeline.train.mirror_copy import mirrored_manifest, mirrored_steps, pull, push, remove_mirrored
+from pipeline.train.retention import steps_to_delete
+from shards.errors import CheckpointError, ConfigError, ShardError
+from shards.storage import join, shown
+
+__all__ = ["Mirror"]
+
+_log = logging.getLogger("depthrank")
+
+
+class Mirror:
+    """The checkpoints of one run at `URL/RUN_ID/checkpoints`; used by the process that writes the run folder.
+
+    Args:
+        url: any fsspec URL, or a local folder.
+        run_id: name of the run.
+        config: which checkpoints to keep.
+
+    Raises:
+        ConfigError: the URL holds a user, a password or a token, which would end in every record of the settings.
+    """
+
+    def __init__(self, url: str, run_id: str, config: CheckpointConfig) -> None:
+        if shown(url) != url:
+            raise ConfigError(
+                f"checkpoint.mirror: {shown(url)} is given with a user, password or query, which would be stored with"
+                " the settings; give credentials as the driver's environment variables or fsspec's config file"
+            )
+        self._url = join(join(url, run_id), "checkpoints")
+        self._run_id = run_id
+        self._config = config
+        self._idle = threading.Condition()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._next: Path | None = None
+        self._missed: Path | None = None
+        self._offered: int | None = None
+        self._metrics: dict[int, float | None] = {}
+        self._said: set[str] = set()
+        self.step: int | None = None
+        """Step of the newest checkpoint that was verified there in this session."""
+        self.slowest_seconds = 0.0
+        """Longest copy so far, verified."""
+
+    @property
+    def lag(self) -> str | None:
+        """What is missing there, in words; None while it has the newest checkpoint."""
+        if self._offered == self.step:
+            return None
+        held = "no checkpoint of this session" if self.step is None else f"step {self.step}"
+        return f"the mirror has {held}, step {self._offered} is not verified there"
+
+    def offer(self, path: Path) -> None:
+        """Copy a published checkpoint in the background, or once the copy on its way is done."""
+        with self._idle:
+            self._next, self._offered = path, step_of(path.name)
+            if self._thread is None:
+                # A daemon: a hanging connection must not keep the program from ending.
+                self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+                self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the copies on their way; False where time ran out."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._thread is None, seconds)
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the newest checkpoint to be copied, tried again if it failed; then give up and say so."""
+        until = time.monotonic() + seconds
+        done = self.wait(seconds)
+        if done and self._missed is not None and time.monotonic() < until:
+            self.offer(self._missed)
+            done = self.wait(until - time.monotonic())
+        if not done:
+            self._stop.set()
+            _log.warning("mirror %s: the copy did not end within %.0f s and was given up", shown(self._url), seconds)
+
+    def fetch_newer(self, than: int, folder: Path) -> Path | None:
+        """Download the newest checkpoint whose step is above `than` into `folder`; None where there is none.
+
+        Raises:
+            CheckpointError: `than` is below 0, there is nothing else to continue, and the mirror cannot be read.
+        """
+        faults: list[str] = []
+        try:
+            for step in reversed(mirrored_steps(self._url)):
+                if step <= than:
+                    break
+                try:
+                    path = pull(self._url, step, self._run_id, folder)
+                except (CheckpointError, ShardError) as error:
+                    faults.append(str(error))
+                    _log.warning("mirrored checkpoint refused: %s", error)
+                else:
+                    if path is not None:
+                        _log.info("checkpoint of step %d fetched from the mirror %s", step, shown(self._url))
+                        return path
+        except (OSError, ShardError) as error:
+            faults.append(str(error))
+            _log.warning("mirror not searched: %s", error)
+        if faults and than < 0:
+            raise CheckpointError(
+                "checkpoint.mirror: no checkpoint can be had from there, and starting anew would throw the run away:\n"
+                + "\n".join(f"  {fault}" for fault in faults)
+                + "\nmend it, or set checkpoint.mirror to null to do without"
+            )
+        return None
+
+    def _work(self) -> None:
+        while True:
+            with self._idle:
+                path, self._next = self._next, None
+                if path is None:
+                    self._thread = None
+                    self._idle.notify_all()
+                    return
+            try:
+                self._copy(path)
+            except Exception as error:  # nothing here may end the run, least of all unseen in a thread
+                self._note_failure(path, error)
+
+    def _copy(self, path: Path) -> None:
+        start = time.monotonic()
+        step = step_of(path.name)
+        assert step is not None
+        self._metrics.pop(step, None)
+        push(path, self._url, self._stop)
+        self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - start)
+        self.step, self._missed = step, None
+        self._said.clear()
+        _log.info("checkpoint of step %d is mirrored and verified at %s", step, shown(self._url))
+        self._delete_old(step)
+
+    def _note_failure(self, path: Path, error: Exception) -> None:
+        if self._stop.is_set() or (self._next is not None and not path.exists()):
+            return  # given up, or deleted by the rule while it was copied: a newer one is waiting
+        self._missed = path
+        kind = type(error.__cause__ or error).__name__
+        if kind not in self._said:
+            self._said.add(kind)
+            _log.warning("%s is not mirrored: %s; the next checkpoint tries again", path.name, error)
+
+    def _delete_old(self, published: int) -> None:
+        steps = mirrored_steps(self._url)
+        for step in steps:
+            if step not in self._metrics:
+                try:
+                    manifest = mirrored_manifest(self._url, step)
+                except CheckpointError:
+                    continue  # damaged: no checkpoint
+                if manifest is not None:
+                    self._metrics[step] = manifest.metric
+        valid = {step: self._metrics[step] for step in steps if step in self._metrics}
+        for step in steps_to_delete(steps, valid, published, self._config):
+            remove_mirrored(self._url, step)
+            self._metrics.pop(step, None)
