@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "measure networks on shards and on folders with ground truth",
     "predict": "inverse depth of a picture or of a folder of pictures",
     "export": "a network as a folder for others, with a model card, and as ONNX",
+    "report": "one HTML page about a run: curves, figures, pictures, settings",
     "status": "how a run stands, as text and exit code",
 }
 

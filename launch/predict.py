@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from launch.cli import run_command
+from launch.inference_options import add_inference_options, chosen_inference
 
 __all__ = ["main"]
 
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
     )
+    add_inference_options(parser)
     return parser
 
 
@@ -49,14 +51,15 @@ def _predict(options: argparse.Namespace) -> int:
     from pipeline.eval.predict import Predictor
     from shards.errors import DataError
 
+    inference = chosen_inference(options)
     jobs = find_pictures(options.pictures)
     device, reason = choose_device(options.device)
     loaded = load_network(options.checkpoint, device)
     for refused in loaded.refused:
         print(f"passed over: {refused}", file=sys.stderr)
-    print(f"{loaded.origin}, on {device} ({reason})", file=sys.stderr)
+    print(f"{loaded.origin}, on {device} ({reason}), {inference.describe()}", file=sys.stderr)
     failures = []
-    for failure in predict_pictures(Predictor(loaded.net, device), jobs, options.out):
+    for failure in predict_pictures(Predictor(loaded.net, device, inference=inference), jobs, options.out):
         print(f"not predicted: {failure}", file=sys.stderr, flush=True)
         failures.append(failure)
     if len(failures) == len(jobs):

@@ -1,198 +1,251 @@
-"""Several predictors on several sets of pictures: the table and the record of an evaluation.
+"""Several predictors on several benchmarks: figures, intervals, differences; the table and the record of an evaluation.
 
-data = [open_data("gt=/data/gt"), open_data("shards=runs/web-shards"), open_data("synthetic=100")]
+data = [open_data("gt=/data/gt"), open_data("shards=runs/web-shards")]
 comparison = compare({"ours": predictor, **BASELINES}, data)
 print(comparison.table()); json.dumps(comparison.record())
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pipeline.data.store import ShardStore
-from pipeline.eval.table import format_percent, format_table
-from pipeline.eval.truth import TruthFolder, TruthPicture, synthetic_truth
-from pipeline.eval.whdr import Predict, evaluate_samples, evaluate_truth
-from shards.errors import ConfigError, DataError
-from shards.format import Sample
-from shards.sources.config import SyntheticSourceConfig
-from shards.storage import home_path, shown
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["STORED_PAIRS_METRIC", "Comparison", "Figure", "StoredPairs", "TruthData", "compare", "open_data"]
+from pipeline.eval.baselines import BASELINES
+from pipeline.eval.bootstrap import Interval, interval, resample
+from pipeline.eval.comparison_table import benchmark_table
+from pipeline.eval.protocols.base import Benchmark, Metric
+from pipeline.eval.protocols.dense import TruthData
+from pipeline.eval.published import Published, published_for
+from pipeline.eval.scores import Scores, measure
+from pipeline.eval.whdr import Predict
+from shards.errors import DataError
+from shards.randomness import CounterRng
 
-STORED_PAIRS_METRIC = "whdr_stored_pairs"
-"""WHDR on the ordinal pairs that the samples of a set of shards hold; every unequal pair counts alike."""
-MAX_SYNTHETIC_SCENES = 5000  # they are kept in memory, some 0.2 MB each
+__all__ = ["RESAMPLES", "Comparison", "Difference", "Figure", "Measured", "TruthData", "compare", "summarise"]
 
-
-class TruthData(NamedTuple):
-    """Pictures with truth, of one or more sets; each predictor iterates over them anew."""
-
-    label: str
-    pictures: Iterable[TruthPicture]
+RESAMPLES = 2000
+REFERENCE = "lower is nearer"
+"""The baseline that every network is compared with."""
 
 
-class StoredPairs:
-    """The validation samples of a set of shards; each predictor iterates over them anew.
-
-    Args:
-        url: folder or fsspec URL of the dataset.
-
-    Raises:
-        ShardError: it is missing or damaged, or has no split `val`.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.label = f"shards={shown(url)}"
-        self.set_name = shown(url).rstrip("/").rpartition("/")[2] or "shards"
-        self._store = ShardStore(url, "val")
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self._store.read(sample) for sample in range(len(self._store)))
-
-
-@dataclass(frozen=True)
-class Figure:
-    """WHDR of one method on one set."""
+class Figure(NamedTuple):
+    """One method on one set by one metric."""
 
     method: str
     set_name: str
-    metric: str
-    whdr_percent: float
-    """NaN where no pair could be judged."""
+    metric: Metric
+    value: float
+    """In the unit of the metric, shares from 0 to 1; NaN where no picture counts."""
+    interval: Interval | None
+    """95 % over the pictures; None where fewer than two count."""
     num_pictures: int
-    equal_percent: float | None
-    """Dense WHDR: share of the drawn pairs that are equal, hence not judged."""
+
+
+class Difference(NamedTuple):
+    """One method less another on the same pictures, by the first metric of a benchmark."""
+
+    method: str
+    other: str
+    set_name: str
+    metric: Metric
+    value: float
+    interval: Interval | None
+    better: float
+    """Share of the resamples in which the first is better, equal ones half; NaN without an interval."""
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, or `no difference shown` where the interval holds 0 or does not exist."""
+        if self.interval is None or self.interval.low <= 0 <= self.interval.high:
+            return "no difference shown"
+        return "better" if (self.value < 0) == self.metric.lower_is_better else "worse"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark with all that follows from its scores."""
+
+    scores: Scores
+    figures: tuple[Figure, ...]
+    differences: tuple[Difference, ...]
+
+    def published(self, set_name: str) -> tuple[Published, ...]:
+        """What others report for a set."""
+        number = next((figure.num_pictures for figure in self.figures if figure.set_name == set_name), 0)
+        return published_for(self.scores.kind, set_name, number, self.scores.metrics[0].name)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All figures of an evaluation."""
+    """An evaluation."""
 
-    figures: tuple[Figure, ...]
-    unjudged: tuple[str, ...]
-    """Pictures without a single unequal pair; they count in no mean."""
+    parts: tuple[Measured, ...]
 
     @property
     def whdr_percent(self) -> dict[str, dict[str, float]]:
-        """Method -> set -> percent, and `mean` over the sets with measured truth where there is one."""
+        """Method -> set -> WHDR in percent, `mean` over the sets of a benchmark with dense truth among them."""
         table: dict[str, dict[str, float]] = {}
-        for figure in self.figures:
-            table.setdefault(figure.method, {})[figure.set_name] = figure.whdr_percent
-        for method, row in table.items():
-            dense = [row[name] for name, first in self._sets.items() if first.metric != STORED_PAIRS_METRIC]
-            judged = [percent for percent in dense if not math.isnan(percent)]
-            if dense:
-                table[method] = {**row, "mean": sum(judged) / len(judged) if judged else math.nan}
+        for part in self.parts:
+            for figure in part.figures:
+                if figure.metric == part.scores.metrics[0] and figure.metric.name.startswith("whdr"):
+                    table.setdefault(figure.method, {})[figure.set_name] = 100 * figure.value
         return table
 
     def table(self) -> str:
-        """The figures as text, a row for each method, and below it what was measured."""
-        percent = self.whdr_percent
-        columns = list(next(iter(percent.values())))
-        rows = [[method, *(format_percent(row[name]) for name in columns)] for method, row in percent.items()]
-        sizes = {name: str(first.num_pictures) for name, first in self._sets.items()}
-        rows.append(["(pictures)", *(sizes.get(name, "") for name in columns)])
-        metrics = list(dict.fromkeys(figure.metric for figure in self.figures))
-        notes = [f"{' and '.join(metrics)}; lower is better, chance is 50"]
-        if "mean" in columns and STORED_PAIRS_METRIC in metrics:
-            notes.append("mean: over the sets with measured truth, each counting once")
-        if self.unjudged:
-            notes.append(f"left out, no unequal pair: {len(self.unjudged)} pictures, such as {self.unjudged[0]}")
-        return "\n".join([format_table(["WHDR %", *columns], rows), *notes])
+        """The figures as text, a table for each benchmark, and below it what a reader must know."""
+        return "\n\n".join(benchmark_table(part) for part in self.parts)
 
     def record(self) -> dict[str, Any]:
-        """The same as a JSON object; a figure that does not exist is null."""
-        sets = self._sets
-        equal = {name: first.equal_percent for name, first in sets.items() if first.equal_percent is not None}
-        return {
-            "whdr_percent": {method: _rounded(row) for method, row in self.whdr_percent.items()},
-            "metric": {name: first.metric for name, first in sets.items()},
-            "equal_percent": _rounded(equal),
-            "pictures": {name: first.num_pictures for name, first in sets.items()},
-            "unjudged": list(self.unjudged),
-        }
-
-    @property
-    def _sets(self) -> dict[str, Figure]:
-        """Each set with its figure for the first method; what it says of the set holds for all."""
-        first = self.figures[0].method if self.figures else None
-        return {figure.set_name: figure for figure in self.figures if figure.method == first}
-
-
-def open_data(spec: str, *, seed: int = 0) -> TruthData | StoredPairs:
-    """Open what `KIND=WHERE` names.
-
-    Args:
-        spec: `gt=FOLDER` (see `truth`), `shards=URL` (split `val` of a dataset) or `synthetic=COUNT` (test scenes).
-        seed: of the synthetic scenes.
-
-    Raises:
-        ConfigError: the kind is unknown, or what follows it is missing or no number.
-        DataError: the data is missing or malformed.
-    """
-    kind, _, where = spec.partition("=")
-    if kind == "gt" and where:
-        return TruthData(spec, TruthFolder(home_path(where)))
-    if kind == "shards" and where:
-        return StoredPairs(where)
-    if kind == "synthetic" and where:
-        if not (where.isascii() and where.isdigit() and len(where) < 10 and 1 <= int(where) <= MAX_SYNTHETIC_SCENES):
-            raise ConfigError(f"{spec}: the number of scenes must be 1 to {MAX_SYNTHETIC_SCENES}")
-        config = SyntheticSourceConfig(kind="synthetic", seed=seed)
-        return TruthData(spec, list(synthetic_truth(config, int(where))))
-    raise ConfigError(f"{spec!r}: data is given as gt=FOLDER, shards=URL or synthetic=COUNT")
+        """The same as a JSON object; a figure that does not exist is null. Shares are from 0 to 1."""
+        percent = {method: _rounded(row) for method, row in self.whdr_percent.items()}
+        return {"whdr_percent": percent, "benchmarks": [_record(part) for part in self.parts]}
 
 
 def compare(
     methods: Mapping[str, Predict],
-    data: Sequence[TruthData | StoredPairs],
+    data: Sequence[Benchmark],
     *,
-    num_pairs: int = 10_000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
-    tolerance: float = 0.02,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Evaluate each predictor on each set; all see the same pictures and the same pairs.
+    """Evaluate each predictor on each benchmark; all see the same pictures and the same pairs.
 
     Args:
         methods: name in the table -> predictor.
         data: what `open_data` opens, or pictures made by the caller; sets have names of their own.
-        num_pairs: dense WHDR: pairs drawn a picture, the equal ones included.
-        seed: of these pairs.
-        tolerance: two values of the truth are equal where their ratio is at most 1 + this.
-        report: called with a line of progress before each evaluation.
+        resamples: draws of pictures for the intervals.
+        seed: of these draws.
+        report: called with a line before each benchmark; progress is shown on stderr where it is given.
 
     Raises:
-        DataError: data cannot be read, or two of `data` hold a set of the same name.
+        DataError: nothing of a benchmark can be read, or two of `data` hold a set of the same name.
     """
-    figures: list[Figure] = []
-    unjudged: dict[str, None] = {}
-    for method, predict in methods.items():
-        origin: dict[str, str] = {}
-        for part in data:
-            report(f"{method} on {part.label} ...")
-            if isinstance(part, StoredPairs):
-                share = evaluate_samples(predict, part).share
-                found = [Figure(method, part.set_name, STORED_PAIRS_METRIC, 100 * share, len(part), None)]
-            else:
-                result = evaluate_truth(predict, part.pictures, num_pairs=num_pairs, seed=seed, tolerance=tolerance)
-                unjudged.update(dict.fromkeys(result.unjudged))
-                percent, equal = result.whdr_percent, result.equal_percent
-                found = [
-                    Figure(method, name, result.metric, percent[name], result.num_pictures(name), equal[name])
-                    for name in result.set_names
-                ]
-            for figure in found:
-                other = origin.setdefault(figure.set_name, part.label)
-                if other != part.label:
-                    raise DataError(f"{other} and {part.label} both hold a set {figure.set_name}; evaluate them apart")
-            figures += found
-    return Comparison(tuple(figures), tuple(unjudged))
+    parts: list[Measured] = []
+    origin: dict[str, int] = {}
+    for number, benchmark in enumerate(data):
+        if report:
+            report(f"{benchmark.label}, {len(methods)} methods ...")
+        scores = measure(methods, benchmark, progress=report is not None)
+        for set_name in scores.sets:
+            first = origin.setdefault(set_name, number)
+            if first != number:
+                raise DataError(
+                    f"{data[first].label} and {scores.label} both hold a set {set_name}; evaluate them apart"
+                )
+        parts.append(summarise(scores, resamples=resamples, seed=seed))
+    return Comparison(tuple(parts))
+
+
+def summarise(scores: Scores, *, resamples: int = RESAMPLES, seed: int = 0) -> Measured:
+    """Figures with intervals, and differences, from the scores of a benchmark.
+
+    The mean over sets draws the pictures of each set anew; a set in which one picture counts stays as it is.
+    """
+    shape = (len(scores.methods), len(scores.metrics))
+    values: dict[str, NDArray[np.float64]] = {}
+    drawn: dict[str, NDArray[np.float64] | None] = {}
+    numbers: dict[str, int] = {}
+
+    def add(name: str, members: NDArray[np.int64]) -> None:
+        values[name], numbers[name] = scores.figures(members), scores.num_judged(members)
+        rng = CounterRng("bootstrap", seed, scores.kind, name)
+        few = numbers[name] < 2
+        drawn[name] = None if few else resample(*scores.columns(members), resamples, rng).reshape(resamples, *shape)
+
+    for set_name in scores.sets:
+        add(set_name, scores.members(set_name))
+    if scores.over_sets == "overall":
+        add("overall", np.arange(len(scores.names)))
+    elif scores.over_sets == "mean":
+        judged = [name for name in scores.sets if numbers[name]]
+        numbers["mean"] = sum(numbers[name] for name in judged)
+        values["mean"] = np.mean([values[name] for name in judged], axis=0) if judged else np.full(shape, np.nan)
+        parts = [drawn[name] for name in judged]
+        moved = any(part is not None for part in parts)
+        fixed = [values[name][None] if part is None else part for name, part in zip(judged, parts, strict=True)]
+        drawn["mean"] = np.mean(np.broadcast_arrays(*fixed), axis=0) if moved else None
+    return Measured(scores, _figures(scores, values, drawn, numbers), _differences(scores, values, drawn))
+
+
+def _figures(
+    scores: Scores,
+    values: Mapping[str, NDArray[np.float64]],
+    drawn: Mapping[str, NDArray[np.float64] | None],
+    numbers: Mapping[str, int],
+) -> tuple[Figure, ...]:
+    found = []
+    for name, table in values.items():
+        resampled = drawn[name]
+        for m, method in enumerate(scores.methods):
+            for k, metric in enumerate(scores.metrics):
+                limits = None if resampled is None else interval(resampled[:, m, k])
+                found.append(Figure(method, name, metric, float(table[m, k]), limits, numbers[name]))
+    return tuple(found)
+
+
+def _differences(
+    scores: Scores, values: Mapping[str, NDArray[np.float64]], drawn: Mapping[str, NDArray[np.float64] | None]
+) -> tuple[Difference, ...]:
+    """Each network less the networks after it, and less the reference baseline."""
+    metric = scores.metrics[0]
+    place = {method: number for number, method in enumerate(scores.methods)}
+    networks = [method for method in scores.methods if method not in BASELINES]
+    pairs = [(one, other) for number, one in enumerate(networks) for other in networks[number + 1 :]]
+    pairs += [(one, REFERENCE) for one in networks if REFERENCE in place]
+    found = []
+    for name, table in values.items():
+        for one, other in pairs:
+            a, b, resampled = place[one], place[other], drawn[name]
+            limits, better = None, math.nan
+            if resampled is not None:
+                gain = (resampled[:, b, 0] - resampled[:, a, 0]) * (1 if metric.lower_is_better else -1)
+                limits = interval(resampled[:, a, 0] - resampled[:, b, 0])
+                better = float(np.mean(gain > 0) + np.mean(gain == 0) / 2)
+            found.append(Difference(one, other, name, metric, float(table[a, 0] - table[b, 0]), limits, better))
+    return tuple(found)
+
+
+def _record(part: Measured) -> dict[str, Any]:
+    scores = part.scores
+    sets = {figure.set_name: figure.num_pictures for figure in part.figures}
+    return {
+        "data": scores.label,
+        "kind": scores.kind,
+        "metrics": [metric.name for metric in scores.metrics],
+        "pictures": sets,
+        "figures": [
+            {"method": f.method, "set": f.set_name, "metric": f.metric.name, "value": _number(f.value)}
+            | _limits(f.interval)
+            for f in part.figures
+        ],
+        "differences": [
+            {"method": d.method, "other": d.other, "set": d.set_name, "metric": d.metric.name}
+            | {"value": _number(d.value), **_limits(d.interval), "better": _number(d.better), "verdict": d.verdict}
+            for d in part.differences
+        ],
+        "published": [
+            {"set": name, "method": p.method, "values": list(p.values), "setting": p.setting, "source": p.source}
+            for name in sets
+            for p in part.published(name)
+        ],
+        "settings": {method: tuned.note for method, tuned in scores.settings.items() if tuned.note},
+        "notes": list(scores.notes),
+        "unjudged": list(scores.unjudged),
+        "failed": [failure._asdict() for failure in scores.failed],
+    }
+
+
+def _limits(limits: Interval | None) -> dict[str, float | None]:
+    low, high = limits or (math.nan, math.nan)
+    return {"low": _number(low), "high": _number(high)}
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float | None]:

@@ -114,8 +114,8 @@ def judge_pairs(inverse_depth: NDArray[Any], pairs: NDArray[Any]) -> NDArray[np.
 
 
 def dense_whdr_name(num_pairs: int, seed: int, tolerance: float) -> str:
-    """Name of the dense metric with all that it depends on, such as `whdr_dense_t0.02_n10000_s0`."""
-    return f"whdr_dense_t{tolerance:g}_n{num_pairs}_s{seed}"
+    """Name of the dense metric with all that it depends on, such as `whdr@0.02x10000s0`."""
+    return f"whdr@{tolerance:g}x{num_pairs}s{seed}"
 
 
 def draw_dense_pairs(

@@ -1,15 +1,16 @@
 """Pictures with measured depth, as inverse depth on their own pixels.
 
 A folder of truth holds `index.json`, a list of scenes, and a folder for each (`shards.sources.scene_index`). What
-stands before the first `/` of a scene names its set. Any other iterable of `TruthPicture` serves an evaluation as
-well; `synthetic_truth` renders unseen scenes.
+stands before the first `/` of a scene names its set. Any other sequence of `TruthPicture` serves an evaluation as
+well; `SyntheticTruth` renders unseen scenes.
 
     for picture in TruthFolder(Path("gt")): ...
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from shards.sources.config import SyntheticSourceConfig
 from shards.sources.scene_index import INDEX_LIMIT_BYTES, IndexedScene, read_index
 from shards.sources.synthetic import test_scene
 
-__all__ = ["TruthFolder", "TruthPicture", "read_map", "synthetic_truth"]
+__all__ = ["SyntheticTruth", "TruthFolder", "TruthPicture", "read_map", "synthetic_truth"]
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,44 @@ class TruthPicture:
         return self.name.split("/", 1)[0]
 
 
-class TruthFolder:
-    """A folder of truth: checked when opened, its pictures read one by one, again at each iteration.
+class TruthFolder(Sequence[TruthPicture]):
+    """A folder of truth: checked when opened, its pictures read one by one, again each time they are asked for.
 
     Raises:
-        DataError: the folder or its index is missing, malformed, or names something outside the folder; while
-            iterating: a scene is missing, damaged or its map does not fit its picture.
+        DataError: the folder or its index is missing, malformed, or names something outside the folder; when a picture
+            is asked for: a scene is missing, damaged or its map does not fit its picture.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._scenes = _read_index(folder)
+        self.names = tuple(scene.scene for scene in self._scenes)
 
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def __iter__(self) -> Iterator[TruthPicture]:
-        return (_read_scene(self.folder, scene) for scene in self._scenes)
+    def __getitem__(self, index: Any) -> Any:
+        return _read_scene(self.folder, self._scenes[index])
+
+
+class SyntheticTruth(Sequence[TruthPicture]):
+    """The first `count` test scenes of the renderer, none of them seen in training, with their exact truth."""
+
+    def __init__(self, config: SyntheticSourceConfig, count: int) -> None:
+        self.config = config
+        self.names = tuple(f"synthetic/{index:05d}" for index in range(count))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: Any) -> Any:
+        scene = test_scene(self.config, range(len(self))[index])
+        return TruthPicture(self.names[index], scene.left, scene.disparity_px)
 
 
 def synthetic_truth(config: SyntheticSourceConfig, count: int) -> Iterator[TruthPicture]:
-    """The first `count` test scenes of the renderer, none of them seen in training, with their exact truth."""
-    for index in range(count):
-        scene = test_scene(config, index)
-        yield TruthPicture(f"synthetic/{index:05d}", scene.left, scene.disparity_px)
+    """The same, rendered one after the other."""
+    return iter(SyntheticTruth(config, count))
 
 
 def read_map(path: Path) -> NDArray[np.float32]:

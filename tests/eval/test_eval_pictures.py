@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.eval.baselines import centre_is_nearer, lower_is_nearer
+from pipeline.eval.baselines import centre_is_farther, lower_is_nearer
 from pipeline.eval.colour import UNKNOWN_GREY, colourise, normalise, turbo_palette
 from pipeline.eval.pictures import RIGHT, WRONG, Cell, compose, draw_pairs
 from pipeline.eval.table import format_percent, format_table
@@ -53,12 +53,18 @@ def test_constant_and_unknown_maps_have_a_colour():
 
 def test_baselines_order_points_as_their_names_say():
     image = np.zeros((5, 7, 3), np.uint8)
-    lower, centre = lower_is_nearer(image), centre_is_nearer(image)
+    lower, centre = lower_is_nearer(image), centre_is_farther(image)
     assert lower.shape == centre.shape == (5, 7)
     assert (np.diff(lower, axis=0) > 0).all()
     assert (np.diff(lower, axis=1) == 0).all()
-    assert np.unravel_index(centre.argmax(), centre.shape) == (2, 3)
-    assert centre[0, 0] == centre.min() == centre[4, 6]
+    assert np.unravel_index(centre.argmin(), centre.shape) == (2, 3)
+    assert centre[0, 0] == centre.max() == centre[4, 6]
+
+
+def test_baselines_have_the_unit_of_a_standard_deviation():
+    image = np.zeros((240, 320, 3), np.uint8)
+    assert lower_is_nearer(image).std() == pytest.approx(1, abs=0.01)
+    assert centre_is_farther(image).std() == pytest.approx(1, abs=0.02)
 
 
 def test_a_sheet_holds_each_picture_at_its_place():

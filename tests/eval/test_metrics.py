@@ -138,4 +138,4 @@ def test_a_map_with_fewer_than_two_known_pixels_has_no_pairs():
 
 
 def test_the_name_holds_all_that_the_figure_depends_on():
-    assert dense_whdr_name(10_000, 0, 0.02) == "whdr_dense_t0.02_n10000_s0"
+    assert dense_whdr_name(10_000, 0, 0.02) == "whdr@0.02x10000s0"

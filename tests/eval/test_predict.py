@@ -3,7 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.eval.predict import Predictor, evaluation_mode, network_size
+from pipeline.eval.inference import Inference, network_size
+from pipeline.eval.predict import Predictor, evaluation_mode
+from shards.errors import ConfigError
 
 
 class RowNet(nn.Module):
@@ -109,3 +111,101 @@ def test_read_only_pictures_are_fine():
     image = ramp(64, 96)
     image.setflags(write=False)
     assert Predictor(RowNet().eval(), "cpu")(image).shape == (64, 96)
+
+
+class ColumnNet(nn.Module):
+    """Brightness plus the column: a mirrored picture gets another answer. The unit may grow with the size."""
+
+    size_hw = (64, 96)
+
+    def __init__(self, by_size=False):
+        super().__init__()
+        self.by_size = by_size
+        self.seen = []
+
+    def forward(self, image):
+        self.seen.append(tuple(image.shape[2:]))
+        width = image.shape[3]
+        answer = image.float().mean(dim=1) / 255 + torch.linspace(0, 1, width)
+        return answer * width + 1000 * width if self.by_size else answer
+
+
+def photo(height, width, seed=0):
+    coarse = np.random.default_rng(seed).uniform(0, 255, (4, 6, 3)).astype(np.float32)
+    tensor = torch.from_numpy(coarse).permute(2, 0, 1)[None]
+    large = nn.functional.interpolate(tensor, (height, width), mode="bilinear")
+    return large[0].permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def test_the_usual_prediction_is_asked_for_once_and_unchanged():
+    image = photo(90, 130)
+    net = ColumnNet()
+    plain = Predictor(net, "cpu")(image)
+    assert np.array_equal(Predictor(net, "cpu", inference=Inference())(image), plain)
+    assert net.seen == [(64, 96)] * 2
+
+
+def test_flip_averages_with_the_mirrored_picture():
+    image = photo(128, 192)
+    plain = Predictor(ColumnNet(), "cpu")
+    mirrored = plain(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
+    both = Predictor(ColumnNet(), "cpu", inference=Inference(flip=True))
+    np.testing.assert_allclose(both(image), (plain(image) + mirrored) / 2, atol=1e-5)
+    np.testing.assert_allclose(both(np.ascontiguousarray(image[:, ::-1])), both(image)[:, ::-1], atol=1e-5)
+
+
+def test_scales_are_brought_to_the_unit_of_the_usual_one_before_they_are_averaged():
+    image = photo(128, 192)
+    net = ColumnNet(by_size=True)
+    inference = Inference(scales=(0.5, 1.0, 2.0))
+    averaged = Predictor(net, "cpu", inference=inference)(image)
+    assert net.seen[1:] == [(64, 96), (128, 192)]
+    answers = [Predictor(ColumnNet(by_size=True), "cpu", inference=Inference(scales=(s,)))(image) for s in (0.5, 1, 2)]
+    usual = answers[1].astype(np.float64)
+    slow = np.zeros_like(usual)
+    for answer in answers:
+        shifted = answer - np.median(answer)
+        slow += shifted / np.abs(shifted).mean() * np.abs(usual - np.median(usual)).mean() + np.median(usual)
+    np.testing.assert_allclose(averaged, slow / 3, rtol=1e-5)
+    assert np.median(averaged) == pytest.approx(np.median(usual), rel=1e-3)
+
+
+def test_a_constant_answer_at_one_scale_does_not_spoil_the_average():
+    class Flat(ColumnNet):
+        def forward(self, image):
+            answer = super().forward(image)
+            return answer if image.shape[3] == 96 else torch.full_like(answer, 5.0)
+
+    image = photo(128, 192)
+    averaged = Predictor(Flat(), "cpu", inference=Inference(scales=(1.0, 2.0)))(image)
+    assert np.isfinite(averaged).all()
+    usual = Predictor(ColumnNet(), "cpu")(image)
+    assert np.corrcoef(averaged.ravel(), usual.ravel())[0, 1] > 0.999
+
+
+def test_many_pictures_get_the_same_answers_as_one_by_one_with_all_options():
+    images = [photo(64, 96), photo(64, 96, 1), photo(120, 60, 2), photo(120, 61, 3)]
+    predict = Predictor(ColumnNet(), "cpu", inference=Inference(flip=True, scales=(1.0, 1.5), long_side_px=128))
+    for image, answer in zip(images, predict.many(images), strict=True):
+        assert answer.shape == image.shape[:2]
+        np.testing.assert_allclose(answer, predict(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("picture_hw", [(375, 1242), (480, 640), (640, 480), (100, 100), (37, 53), (2, 999)])
+@pytest.mark.parametrize("long_side_px", [384, 500, 32])
+def test_the_long_side_is_kept_and_the_aspect_with_it(picture_hw, long_side_px):
+    ((height, width),) = Inference(long_side_px=long_side_px).sizes(picture_hw, (64, 96))
+    assert height % 32 == width % 32 == 0
+    assert abs(max(height, width) - long_side_px) <= 16
+    wanted = min(picture_hw) / max(picture_hw) * long_side_px
+    assert abs(min(height, width) - wanted) <= 16 or min(height, width) == 32
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"scales": ()}, {"scales": (0.01,)}, {"scales": (1.0, 1.0)}, {"scales": (float("nan"),)}]
+    + [{"long_side_px": side} for side in (0, 31, 5000)],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(ConfigError, match=r"--scales|--long-side"):
+        Inference(**options)

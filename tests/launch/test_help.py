@@ -12,6 +12,7 @@ ENTRY_POINTS = [
         "cli",
         "shards",
         "inspect",
+        "report",
         "review",
         "eyes",
         "samples",

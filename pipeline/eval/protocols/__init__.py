@@ -1,0 +1,1 @@
+"""How a prediction is judged, one protocol a file."""
