@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from launch.config import provenance, render, resolve
 from launch.config.problems import dotted
 from launch.config.schema import required_keys
@@ -69,7 +71,11 @@ class Recipe(Section):
         ]
         if absent:
             raise ConfigError(f"missing: {', '.join(absent)}; set them in the config file or give KEY=VALUE")
-        return command(**given)
+        try:
+            return command(**given)
+        except ValidationError as error:  # a rule between sections; those within one were checked where it was read
+            lines = (str(problem["msg"]).removeprefix("Value error, ") for problem in error.errors())
+            raise ConfigError("\n".join(lines)) from error
 
 
 @dataclass(frozen=True)

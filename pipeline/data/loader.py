@@ -122,6 +122,10 @@ class TrainStream:
         self._start(start_step)
         return self._steps(start_step)
 
+    def locate(self, position: int) -> tuple[int, int, int]:
+        """Dataset, its epoch and the sample that belong at a position of the stream."""
+        return self._mixture.locate(position)
+
     @property
     def fetched_bytes(self) -> int:
         """What this process and its workers have fetched from remote stores so far, indexes included."""

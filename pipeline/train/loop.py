@@ -231,7 +231,7 @@ class TrainingLoop:
         if self._config.monitor.log_samples:
             texts = self._machine.gather_lists(own_samples(micro_batches))
             if self._monitor is not None:
-                self._monitor.samples(self.history.step, in_slot_order(texts, self._stream._mixture.locate))
+                self._monitor.samples(self.history.step, in_slot_order(texts, self._stream.locate))
 
     def _log(self, figures: StepFigures | None, lr: float) -> None:
         self._parts.optimizer_step.settle()
@@ -242,6 +242,7 @@ class TrainingLoop:
         seconds, wait_share, overall_seconds = self._machine.gather_max(
             [_per_step(lap), lap.wait_seconds / lap.seconds if lap.steps else 0.0, _per_step(overall)]
         )
+        (fetched_gb,) = self._machine.gather_sum([self._stream.fetched_bytes / 1e9])
         if self._monitor is None:
             return
         step, batch_size = self.history.step, self._config.train.batch_size
@@ -266,6 +267,7 @@ class TrainingLoop:
                 param_norm=_number(figures and figures.param_norm),
                 update_norm=_number(figures and figures.update_norm),
                 clipped_steps=optimizer_step.clipped_steps if self._config.optim.clip_grad_norm else None,
+                fetched_gb=fetched_gb or None,
                 loss_scale=None if scaler is None else scaler.get_scale(),
             )
         )

@@ -98,6 +98,8 @@ class StepRecord:
     """l2 norm of what the last step changed in them; a thousandth of `param_norm` or so is common."""
     clipped_steps: int | None = None
     """Steps whose gradient was shortened."""
+    fetched_gb: float | None = None
+    """What this session's processes have fetched from remote stores."""
     loss_scale: float | None = None
     """fp16: factor of the loss; halved at each overflow."""
 
@@ -117,6 +119,7 @@ class StepRecord:
             "perf/images_per_s": self.images_per_s,
             "perf/data_wait": self.data_wait_share,
             "perf/memory_gib": self.memory_gib,
+            "perf/fetched_gb": self.fetched_gb,
         }
         if len(self.loss_terms) > 1:
             known |= {f"train/loss_{name}": value for name, value in self.loss_terms.items()}

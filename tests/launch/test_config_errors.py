@@ -315,3 +315,16 @@ def test_every_section_of_the_commands_is_in_the_recipe() -> None:
             assert name in Recipe.model_fields
             if not field.is_required():
                 assert Recipe.model_fields[name].default == field.default
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["train.size=32", "train.micro_batch_size=1"], "train.size: at 32 x 32"),
+        (["optim.fused=true", "train.precision=fp16"], "optim.fused: with train.precision fp16"),
+    ],
+)
+def test_a_rule_between_sections_is_a_mistake_like_any_other(overrides: list[str], told: str) -> None:
+    given = ["run=r", "data.train=d", "train.steps=1", *overrides]
+    with pytest.raises(ConfigError, match=f"^{told}"):
+        load_recipe(None, given, needs=RunConfig).recipe.run_config()
