@@ -46,7 +46,7 @@ resume: train ## The same as train: a run always continues from its newest check
 eval: $(INSTALLED) ## Evaluate: RUN= DATA= ARGS=
 	$(BIN)/python -m launch.evaluate --checkpoint $(RUN) --data $(DATA) $(ARGS)
 
-predict: $(INSTALLED) ## Predict: RUN= PICTURES= ARGS=
+predict: $(INSTALLED) ## Predict pictures, folders, patterns: RUN= PICTURES= ARGS=
 	$(BIN)/python -m launch.predict --checkpoint $(RUN) $(PICTURES) --out $(RUN)/predictions $(ARGS)
 
 report: $(INSTALLED) ## Write one HTML page about a run: RUN= ARGS=

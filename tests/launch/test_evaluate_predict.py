@@ -174,7 +174,7 @@ def test_a_folder_is_predicted_upright_and_a_broken_file_named(run, tmp_path, ca
     photo(album / "trip" / "turned.jpg", orientation=6)
     (album / "broken.jpg").write_bytes(photo(tmp_path / "x.jpg").read_bytes()[:300])
     out = tmp_path / "out"
-    assert run_command(predict, ["--checkpoint", str(run), str(album), "--out", str(out)]) == 0
+    assert run_command(predict, ["--checkpoint", str(run), str(album), "--out", str(out)]) == 1
     printed = capsys.readouterr()
     assert "2 of 3 pictures" in printed.out
     assert "broken.jpg" in printed.err
@@ -191,7 +191,7 @@ def test_a_folder_is_predicted_upright_and_a_broken_file_named(run, tmp_path, ca
     ("arguments", "message"),
     [
         (["--checkpoint", "{run}", "/nowhere.jpg", "--out", "{out}"], "/nowhere.jpg"),
-        (["--checkpoint", "{run}", "{empty}", "--out", "{out}"], "no picture in this folder"),
+        (["--checkpoint", "{run}", "{empty}", "--out", "{out}"], "no picture there"),
         (["--checkpoint", "{run}", "{broken}", "--out", "{out}"], "none of the 1 pictures"),
         (["--checkpoint", "/nowhere", "{good}", "--out", "{out}"], "/nowhere: no such folder"),
         (["--checkpoint", "{broken}", "{good}", "--out", "{out}"], "only the official model.pth.tar"),
