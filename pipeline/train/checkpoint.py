@@ -6,7 +6,7 @@
     loaded = store.load(found.path)
     store.save(step, {"model": net.state_dict(), "optimizer": optimizer.state_dict()}, state)
     if store.wants_retry(): ...                            # a save has failed: save at the next step
-    store.finish(mirror_seconds=600)
+    store.finish(); store.wait_for_mirror(600)
 
 The copy to the host blocks training, the writing does not; one write is in flight at most. A save that fails costs no
 older checkpoint and not the run: it is logged, tried again after 1, 2, 4 ... minutes, and once more at the end.
@@ -18,7 +18,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,19 +152,28 @@ class CheckpointStore:
             self._writer.join()
             self._writer = None
 
-    def finish(self, mirror_seconds: float = 0.0) -> None:
-        """End a session: try again to write a save that failed, then wait for the mirror. Never raises.
-
-        Args:
-            mirror_seconds: the longest wait for the mirror; what is not there by then is left to the next session.
-        """
+    def finish(self) -> None:
+        """End a session: try again to write a save that failed. Never raises."""
         self.wait()
         for pause in LAST_PAUSES_SECONDS:
             if self._unsaved is not None:
                 time.sleep(pause)
                 self._write(self._unsaved, time.monotonic())
-        if self._mirror is not None:
-            self._mirror.finish(mirror_seconds)
+
+    def wait_for_mirror(self, seconds: float, is_hurried: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for the mirror; what is not there in time is left to the next session. Never raises.
+
+        Args:
+            seconds: the longest wait.
+            is_hurried: asked meanwhile; once it holds, the wait ends.
+
+        Returns:
+            Whether there is a mirror, which may have got further meanwhile.
+        """
+        if self._mirror is None:
+            return False
+        self._mirror.finish(seconds, is_hurried)
+        return True
 
     def meet_mirror(self) -> None:
         """Download the mirror's newest checkpoint where it is newer than all that are at hand; else catch up there.

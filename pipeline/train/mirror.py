@@ -3,7 +3,7 @@
     mirror = Mirror("s3://bucket/runs", "demo", config.checkpoint)
     mirror.fetch_newer(than=1000, folder=run_dir / "checkpoints")     # at the start
     mirror.offer(run_dir / "checkpoints" / "step_00001200")           # after each save
-    mirror.finish(600)                                                # at the end
+    mirror.finish(600, lambda: False)                                 # at the end
 
 One copy is on its way at most. Where the mirror falls behind, the newest checkpoint is next and those between are left
 out. Nothing that goes wrong there ends or delays the run: it is said once for each kind of fault, and the next
@@ -14,6 +14,7 @@ one has been verified.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.train.checkpoint_folder import step_of
@@ -25,6 +26,7 @@ from shards.storage import join, shown
 
 __all__ = ["Mirror"]
 
+_LOOK_SECONDS = 0.5
 _log = logging.getLogger("depthrank")
 
 
@@ -84,16 +86,32 @@ class Mirror:
         with self._idle:
             return self._idle.wait_for(lambda: self._thread is None, seconds)
 
-    def finish(self, seconds: float) -> None:
-        """Wait for the newest checkpoint to be copied, tried again if it failed; then give up and say so."""
-        until = time.monotonic() + seconds
-        done = self.wait(seconds)
-        if done and self._missed is not None and time.monotonic() < until:
+    def finish(self, seconds: float, is_hurried: Callable[[], bool]) -> None:
+        """Wait for the newest checkpoint to be copied, tried again if it failed; then give up and say so.
+
+        Args:
+            seconds: The longest wait.
+            is_hurried: Asked twice a second; once it holds, the wait ends.
+        """
+        start = time.monotonic()
+
+        def seconds_left() -> float:
+            return 0.0 if is_hurried() else seconds - (time.monotonic() - start)
+
+        def wait() -> bool:
+            done = self.wait(0)
+            while not done and (left := seconds_left()) > 0:
+                done = self.wait(min(left, _LOOK_SECONDS))
+            return done
+
+        done = wait()
+        if done and self._missed is not None and seconds_left() > 0:
             self.offer(self._missed)
-            done = self.wait(until - time.monotonic())
+            done = wait()
         if not done:
             self._stop.set()
-            _log.warning("mirror %s: the copy did not end within %.0f s and was given up", shown(self._url), seconds)
+            waited = time.monotonic() - start
+            _log.warning("mirror %s: the copy did not end within %.0f s and was given up", shown(self._url), waited)
 
     def fetch_newer(self, than: int, folder: Path) -> Path | None:
         """Download the newest checkpoint whose step is above `than` into `folder`; None where there is none.

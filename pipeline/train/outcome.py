@@ -2,11 +2,13 @@
 
 reporter = Reporter(run_dir, machine, loop, store, command, use_command)
 reporter.write("running", "training", command)
-status = run_to_status(config, loop, reporter, machine, session, watchdog, store)
+status = run_to_status(loop, reporter, machine, session, watchdog, store)
 """
 
 import logging
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -22,14 +24,14 @@ from pipeline.train.status import STATUS_NAME, Status, read_status, write_status
 from pipeline.train.watchdog import LostProcessError, Watchdog
 from shards.errors import DivergedError, RunError
 
-__all__ = ["MIRROR_SECONDS", "Reporter", "mirror_seconds", "run_to_status", "stopped_at_start"]
+__all__ = ["MIRROR_SECONDS", "Reporter", "run_to_status", "stopped_at_start", "wait_for_mirror"]
 
 REASON_LIMIT = 8000
 """Characters of an error that `status.json` takes."""
 MIRROR_SECONDS = 600.0
-"""The longest that the end of a session waits for the mirror; half of `session.hang_minutes` where that is less."""
-HURRIED_MIRROR_SECONDS = 5.0
-"""The same after a signal, or without a launcher: SLURM and torchrun kill 30 s after they have asked."""
+"""The longest that the end of a session waits for the mirror."""
+HURRIED_SECONDS = 5.0
+"""The same after a signal or stop file, or without a launcher: SLURM and torchrun kill 30 s after they have asked."""
 
 logger = logging.getLogger("depthrank")
 
@@ -62,6 +64,10 @@ class Reporter:
             write_status(self.run_dir, status)
         return status
 
+    def write_end(self, state: _State, reason: str, next_command: str) -> Status:
+        """Write how the session ended, and what did not succeed in it."""
+        return self.write(state, "; ".join([reason, *self._store.shortcomings])[:REASON_LIMIT], next_command)
+
     def write_hang(self, reason: str) -> None:
         """Say that the run hangs, from any process: the main one may be the one that does."""
         if (self.run_dir / STATUS_NAME).exists():
@@ -91,7 +97,6 @@ class Reporter:
 
 
 def run_to_status(
-    config: RunConfig,
     loop: TrainingLoop,
     reporter: Reporter,
     machine: Machine,
@@ -99,27 +104,35 @@ def run_to_status(
     watchdog: Watchdog,
     store: CheckpointStore,
 ) -> Status:
-    """Run the loop and write down how it ended, whatever that is."""
+    """Run the loop and write down how it ended, whatever that is; then wait for the mirror.
+
+    In this order, because whoever ends the process meanwhile (a launcher after an error, a scheduler) must not turn a
+    run that failed into one that is started again.
+    """
     try:
         reason = loop.run()
-        store.wait()
+        store.finish()
         if reason is None:
             watchdog.progress("the last step, to export the network")
             machine.on_main(lambda: write_results(reporter.run_dir, loop.net, loop.results()))
-        seconds = mirror_seconds(reason, config)
-        watchdog.progress("training", leave_seconds=seconds)
-        store.finish(seconds)
+            status = reporter.write_end("finished", "all steps are done", reporter.use_command)
+        else:
+            status = reporter.write_end("stopped", reason, reporter.command)
+        watchdog.progress("training", leave_seconds=MIRROR_SECONDS)
+        if wait_for_mirror(store, session):
+            status = reporter.write_end(status.state, reason or "all steps are done", status.next_command)
     except Exception as caught:
         error = watchdog.explained(caught)
-        # A launcher that has lost a process ends the others soon.
-        is_hurried = isinstance(error, LostProcessError)
-        store.finish(HURRIED_MIRROR_SECONDS if is_hurried else mirror_seconds(None, config))
+        store.finish()
         kept = _kept(store.published_step or loop.first_step)
         text = str(error) or type(error).__name__
         # A process that was killed says nothing about the run: there is more to do.
         state: _State = "stopped" if isinstance(error, LostProcessError) and error.words is None else "failed"
         try:
             reporter.write(state, f"{text}; {kept}"[:REASON_LIMIT], reporter.command)
+            watchdog.progress("an error", leave_seconds=MIRROR_SECONDS)
+            if wait_for_mirror(store, session):
+                reporter.write(state, f"{text}; {kept}"[:REASON_LIMIT], reporter.command)
         except RunError as second:
             logger.warning("%s", second)
         if isinstance(error, DivergedError | LostProcessError):
@@ -132,13 +145,22 @@ def run_to_status(
             session.remove_stop_file()
     for shortcoming in store.shortcomings:
         logger.warning("%s", shortcoming)
-    text = "; ".join([reason or "all steps are done", *store.shortcomings])[:REASON_LIMIT]
-    if reason is None:
-        status = reporter.write("finished", text, reporter.use_command)
-    else:
-        status = reporter.write("stopped", text, reporter.command)
     machine.wait()
     return status
+
+
+def wait_for_mirror(store: CheckpointStore, session: Session) -> bool:
+    """Let the mirror catch up, not for long once something asks to stop; whether there is one."""
+    asked_at: float | None = None
+
+    def is_hurried() -> bool:
+        nonlocal asked_at
+        if session.stop_reason() is None:
+            return False
+        asked_at = time.monotonic() if asked_at is None else asked_at
+        return time.monotonic() - asked_at >= HURRIED_SECONDS
+
+    return store.wait_for_mirror(MIRROR_SECONDS, is_hurried)
 
 
 def stopped_at_start(
@@ -146,7 +168,8 @@ def stopped_at_start(
 ) -> Status:
     """What is said of a run that was stopped before its first step; its checkpoints are those of before."""
     holder = read_holder(run_dir)
-    has_lock = machine.is_main and holder is not None and holder.pid == os.getpid()
+    me = (os.getpid(), socket.gethostname())
+    has_lock = machine.is_main and holder is not None and (holder.pid, holder.host) == me
     before = read_status(run_dir) if has_lock else None
     status = before or Status(
         state="running",
@@ -164,13 +187,6 @@ def stopped_at_start(
     if has_lock:
         session.remove_stop_file()
     return status
-
-
-def mirror_seconds(reason: str | None, config: RunConfig) -> float:
-    """How long a session that ends for this reason waits for the mirror; the others wait for the main process."""
-    if reason is not None and reason.startswith(("received ", "the launcher ")):
-        return HURRIED_MIRROR_SECONDS
-    return min(MIRROR_SECONDS, 30.0 * config.session.hang_minutes)
 
 
 def _kept(step: int) -> str:

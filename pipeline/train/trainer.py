@@ -21,7 +21,7 @@ from pipeline.train.lock import RunLock, lock_is_held, read_holder
 from pipeline.train.loop import History, TrainingLoop
 from pipeline.train.machine import Machine, device_type, open_machine, set_threads
 from pipeline.train.monitor import Monitor
-from pipeline.train.outcome import MIRROR_SECONDS, Reporter, mirror_seconds, run_to_status, stopped_at_start
+from pipeline.train.outcome import MIRROR_SECONDS, Reporter, run_to_status, stopped_at_start, wait_for_mirror
 from pipeline.train.parts import build_parts
 from pipeline.train.provenance import describe_environment, settings_to_keep
 from pipeline.train.records import write_facts
@@ -131,7 +131,7 @@ def _train(
         found = find_start(config, machine, store)
         finished = machine.on_main(lambda: _finished(run_dir))
         if finished is not None:
-            store.finish(mirror_seconds(None, config))
+            wait_for_mirror(store, session)
             return finished
         watchdog.progress("the look for checkpoints", leave_seconds=60 * config.data.retry_minutes)
         loop = _build_loop(config, machine, session, watchdog, store, found, stack)
@@ -140,7 +140,7 @@ def _train(
     watchdog.progress("the building of the run", leave_seconds=60 * config.data.retry_minutes)
     watchdog.on_hang = reporter.write_hang
     loop.on_progress = reporter.write_progress
-    return run_to_status(config, loop, reporter, machine, session, watchdog, store)
+    return run_to_status(loop, reporter, machine, session, watchdog, store)
 
 
 def _open_watchdog(config: RunConfig, machine: Machine) -> Watchdog:

@@ -87,7 +87,8 @@ def resumed_from(run_dir: Path, url: str, **settings) -> int | None:
     store.clean()
     store.meet_mirror()
     found = store.find()
-    store.finish(SECONDS)
+    store.finish()
+    store.wait_for_mirror(SECONDS)
     return None if found is None else found.step
 
 
@@ -154,7 +155,8 @@ def test_a_step_that_is_done_again_replaces_its_copy(tmp_path, url):
     saved(tmp_path / "demo", url, 1, 2)
     store = store_of(tmp_path / "demo", url)
     store.save(2, tensors(20), {"samples_seen": 16})
-    store.finish(SECONDS)
+    store.finish()
+    store.wait_for_mirror(SECONDS)
     assert files_at(url) == files_in(tmp_path / "demo")
     assert resumed_from(tmp_path / "other" / "demo", url) == 2
 
@@ -271,7 +273,8 @@ def test_a_mirror_that_cannot_be_written_costs_one_warning_and_nothing_else(tmp_
     assert (store.last_error, store.published_step, store.mirrored_step) == (None, 2, None)
     assert store.shortcomings == ["the mirror has no checkpoint of this session, step 2 is not verified there"]
     (tmp_path / "mirror").unlink()
-    store.finish(SECONDS)  # the end of a session tries again
+    store.finish()
+    store.wait_for_mirror(SECONDS)  # the end of a session tries again
     assert store.mirrored_step == 2
     assert store.shortcomings == []
 
@@ -316,7 +319,8 @@ def test_a_slow_mirror_holds_up_no_save_and_skips_to_the_newest(tmp_path, monkey
     assert store.published_step == 4
     assert store.mirrored_step is None
     go.set()
-    store.finish(SECONDS)
+    store.finish()
+    store.wait_for_mirror(SECONDS)
     done = [step for step in (1, 2, 3, 4) if f"step {step} is mirrored" in caplog.text]
     assert done == [1, 4]
     assert sum(thread.name == "mirror" for thread in threading.enumerate()) == 0
@@ -326,7 +330,8 @@ def test_the_end_of_a_session_does_not_wait_longer_than_it_was_told(tmp_path, mo
     go = held_up(monkeypatch)
     store = store_of(tmp_path / "demo", f"memory://{tmp_path.name}")
     store.save(1, tensors(1), {})
-    store.finish(0.05)
+    store.finish()
+    store.wait_for_mirror(0.05)
     assert "did not end within 0 s" in caplog.text
     assert "step 1 is not verified there" in store.shortcomings[0]
     go.set()
@@ -351,7 +356,8 @@ def test_what_the_mirror_changes_on_the_way_is_not_believed(tmp_path, monkeypatc
     assert "what is read back is not what was written" in caplog.text
     assert store.mirrored_step is None
     assert "step_00000001/manifest.json" not in files_at(url)
-    store.finish(SECONDS)
+    store.finish()
+    store.wait_for_mirror(SECONDS)
     assert files_at(url) == files_in(tmp_path / "demo")
 
 
@@ -362,7 +368,8 @@ def test_the_mirror_keeps_what_it_has_until_a_newer_copy_is_verified(tmp_path, m
     shutil.rmtree(Path(url) / "demo" / "checkpoints" / "step_00000003", ignore_errors=True)
     (Path(url) / "demo" / "checkpoints" / "step_00000003").write_text("in the way")
     store.save(3, tensors(3), {})
-    store.finish(SECONDS)
+    store.finish()
+    store.wait_for_mirror(SECONDS)
     assert store.mirrored_step == 2
     assert before.items() <= files_at(url).items()
 

@@ -68,7 +68,8 @@ def test_checkpoints_go_to_a_bucket_and_come_back_verified(tmp_path, bucket):
     store = store_of(tmp_path / "demo", bucket)
     for step in (1, 2, 3):
         store.save(step, tensors(step), {"samples_seen": step})
-        store.finish(SECONDS)
+        store.finish()
+        store.wait_for_mirror(SECONDS)
         assert store.mirrored_step == step
     root = tmp_path / "demo" / "checkpoints"
     ours = {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*.*")}
@@ -94,7 +95,8 @@ def test_a_bucket_that_is_not_there_ends_no_run(tmp_path, bucket):
     new = store_of(tmp_path / "demo", "s3://nowhere/runs")
     new.meet_mirror()  # lists as an empty folder: nothing to continue, as in a bucket that will be made
     new.save(1, tensors(1), {})
-    new.finish(SECONDS)
+    new.finish()
+    new.wait_for_mirror(SECONDS)
     assert (new.last_error, new.mirrored_step) == (None, None)
     assert "step 1 is not verified there" in new.shortcomings[0]
 
