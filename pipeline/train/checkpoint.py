@@ -32,13 +32,14 @@ from pipeline.train.checkpoint_folder import (
     verify_folder,
     write_folder,
 )
-from pipeline.train.checkpoint_search import Found, find_checkpoint, step_folders, step_in
+from pipeline.train.checkpoint_search import Found, find_checkpoint, is_inside, step_folders, step_in
 from pipeline.train.config import CheckpointConfig
 from pipeline.train.host_copy import HostCopies
 from pipeline.train.mirror import Mirror
 from pipeline.train.optimizer_state import flatten_optimizer
 from pipeline.train.retention import steps_to_delete
-from shards.errors import CheckpointError, RunError
+from shards.errors import CheckpointError, ConfigError, RunError, ShardError
+from shards.storage import local_path
 
 __all__ = ["CheckpointStore", "Found", "Loaded"]
 
@@ -60,7 +61,7 @@ class CheckpointStore:
         config: when to keep, where to search, where to mirror.
 
     Raises:
-        ConfigError: `checkpoint.mirror` holds a user, a password or a token.
+        ConfigError: `checkpoint.mirror` holds a user, a password or a token, or leads to the run folder itself.
     """
 
     def __init__(self, run_dir: Path, *, run_id: str, config: CheckpointConfig) -> None:
@@ -69,6 +70,7 @@ class CheckpointStore:
         self._run_id = run_id
         self._config = config
         self._mirror = None if config.mirror is None else Mirror(config.mirror, run_id, config)
+        _refuse_own_folder(self._folder, config.mirror, run_id)
         self._copies = HostCopies()
         self._writer: threading.Thread | None = None
         self._verified: dict[int, bool] = {}
@@ -132,8 +134,13 @@ class CheckpointStore:
             step, copies["model"], copies["optimizer"], rest, plain_state, ema=copies.get("ema"), metric=metric
         )
         # Not a daemon: an interpreter that ends waits for the write.
-        self._writer = threading.Thread(target=self._write, args=(snapshot, start), name="checkpoint")
-        self._writer.start()
+        writer = threading.Thread(target=self._write, args=(snapshot, start), name="checkpoint")
+        try:
+            writer.start()
+        except RuntimeError as error:
+            self._note_failure(snapshot, error)
+        else:
+            self._writer = writer
 
     def wants_retry(self, now: float | None = None) -> bool:
         """Whether a save has failed and it is time for the next one, without waiting for the regular step.
@@ -175,25 +182,49 @@ class CheckpointStore:
         self._mirror.finish(seconds, is_hurried)
         return True
 
-    def meet_mirror(self) -> None:
+    def meet_mirror(self, accept: Callable[[dict[str, Any], str], None] | None = None) -> None:
         """Download the mirror's newest checkpoint where it is newer than all that are at hand; else catch up there.
 
-        Only for the holder of the run's lock, before `find`, which then finds it in the run folder; with
-        `checkpoint.resume: auto` alone.
+        Only for the holder of the run's lock, before `find`, which then finds it in the run folder. A path in
+        `checkpoint.resume` only starts a run: where it lies outside, what the mirror has of the run itself is newer.
+
+        Args:
+            accept: raises a `RunError` where a mirrored state must not be gone on from, given its place as well.
 
         Raises:
+            RunError: `checkpoint.resume` is `none`, and the mirror has checkpoints or cannot be read.
             CheckpointError: nothing is at hand and the mirror cannot be read, so it is not known whether there is
                 something to continue.
         """
-        if self._mirror is None or self._config.resume != "auto":
+        if self._mirror is None or is_inside(self._run_dir, self._config.resume):
+            return
+        if self._config.resume == "none":
+            self._refuse_mirrored()
             return
         try:
             found = self.find()
         except CheckpointError:
             found = None  # damaged ones: the mirror may hold a whole one; else `find` will tell
-        fetched = self._mirror.fetch_newer(-1 if found is None else found.step, self._folder)
-        if fetched is None and found is not None and found.path.parent == self._folder:
+        is_own = found is not None and found.path.parent == self._folder
+        # Steps of a checkpoint that only starts the run are those of another one.
+        counts = found is not None and (is_own or self._config.resume == "auto")
+        fetched = self._mirror.fetch_newer(found.step if found and counts else -1, self._folder, accept)
+        if fetched is None and found is not None and is_own:
             self._mirror.offer(found.path)
+
+    def _refuse_mirrored(self) -> None:
+        assert self._mirror is not None
+        try:
+            steps = self._mirror.steps()
+        except (OSError, ShardError) as error:
+            raise RunError(
+                f"checkpoint.mirror cannot be read, and may hold checkpoints of this run: {error}"
+            ) from error
+        if steps:
+            raise RunError(
+                f"checkpoint.mirror has checkpoints of the run {self._run_id!r} up to step {max(steps)} and"
+                f" checkpoint.resume is none; set it to auto to continue, or choose another `run` or mirror"
+            )
 
     def find(self) -> Found | None:
         """The checkpoint that `checkpoint.resume` asks for; None for a new run. See `find_checkpoint`.
@@ -219,8 +250,14 @@ class CheckpointStore:
         this too, but too late to resume from that folder.
 
         Raises:
-            OSError: the folder cannot be written.
+            RunError: the folder cannot be written.
         """
+        try:
+            self._clean()
+        except OSError as error:
+            raise RunError(f"{self._folder}: cannot be put in order ({error.strerror or error})") from error
+
+    def _clean(self) -> None:
         self._is_clean = True
         for leftover in sorted(self._folder.glob(".step_*")):
             name, _, kind = leftover.name[1:].partition(".")
@@ -235,11 +272,15 @@ class CheckpointStore:
         """Check before a run that the disk has room for the checkpoints it will keep and the one being written.
 
         Raises:
-            RunError: it has not.
+            RunError: it has not, or the folder cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise RunError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
         missing = max(1, self._config.keep_last + 1 - len(step_folders(self._folder)))
-        needed, free = SPARE_SPACE * tensor_bytes * missing, shutil.disk_usage(self._folder).free
+        needed = SPARE_SPACE * tensor_bytes * missing
         if free < needed:
             raise RunError(
                 f"{self._folder}: checkpoints need {_mb(needed)} more ({_mb(tensor_bytes)} each), {_mb(free)} are free;"
@@ -251,7 +292,7 @@ class CheckpointStore:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not self._is_clean:
-                self.clean()
+                self._clean()
             if shutil.disk_usage(self._folder).free < SPARE_SPACE * snapshot.tensor_bytes:
                 raise OSError("disk full")
             write_folder(path, snapshot, run_id=self._run_id)
@@ -298,13 +339,28 @@ class CheckpointStore:
         for step, path in folders.items():
             if step not in self._verified:
                 self._verified[step] = _refusal(path) is None
-        valid = {step: read_manifest(path).metric for step, path in folders.items() if self._verified[step]}
+        valid = {}
+        for step, path in folders.items():
+            if self._verified[step]:
+                try:
+                    valid[step] = read_manifest(path).metric
+                except CheckpointError:
+                    self._verified[step] = False  # damaged since
+        copied = None if self._mirror is None else self._mirror.copied_step
         for step in steps_to_delete(folders, valid, published, self._config):
+            if step == copied:
+                continue  # a slow mirror would else never get one; it goes after a later save
             # Renamed first: a kill in the middle must not leave half a folder under a checkpoint's name.
             condemned = self._folder / f".{folder_name(step)}.tmp-old"
             folders[step].rename(condemned)
             shutil.rmtree(condemned)
             del self._verified[step]
+
+
+def _refuse_own_folder(folder: Path, mirror: str | None, run_id: str) -> None:
+    place = None if mirror is None else local_path(mirror)
+    if place is not None and (place / run_id / "checkpoints").resolve() == folder.resolve():
+        raise ConfigError(f"checkpoint.mirror: {place} is where the run itself lies; give another folder, or null")
 
 
 def _retry_seconds(failures: int) -> float:

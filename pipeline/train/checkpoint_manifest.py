@@ -22,6 +22,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_LIMIT_BYTES",
     "MANIFEST_NAME",
+    "STATE_NAME",
     "Manifest",
     "folder_name",
     "json_bytes",
@@ -34,6 +35,7 @@ __all__ = [
 FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 FILE_NAMES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
+STATE_NAME = "state.json"
 EMA_NAME = "ema.safetensors"
 """There only where the run keeps a moving average."""
 MANIFEST_LIMIT_BYTES = 1 << 16
@@ -98,7 +100,7 @@ def parse_manifest(text: bytes, place: str, folder: str) -> Manifest:
         files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in content["files"].items()}
         metric = None if content["metric"] is None else float(content["metric"])
         manifest = Manifest(int(content["step"]), str(content["run_id"]), metric, files)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{place}: not in the expected form ({error!r})") from error
     if sorted(set(files) - {EMA_NAME}) != sorted(FILE_NAMES):
         raise CheckpointError(f"{place}: lists {sorted(files)} instead of {sorted(FILE_NAMES)}")

@@ -15,7 +15,7 @@ from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError, RunError
 from shards.storage import home_path
 
-__all__ = ["Found", "find_checkpoint", "step_folders", "step_in"]
+__all__ = ["Found", "find_checkpoint", "is_inside", "step_folders", "step_in"]
 
 _MAX_SEARCHED_FOLDERS = 1000
 _log = logging.getLogger("depthrank")
@@ -60,7 +60,7 @@ def find_checkpoint(run_dir: Path, *, run_id: str, config: CheckpointConfig) -> 
         elsewhere = [path for root in _search_roots(config.search) for path in _checkpoints_below(root)]
         return _newest_valid(own, elsewhere, run_id)
     path = home_path(config.resume)
-    if path.resolve().is_relative_to(run_dir.resolve()):
+    if is_inside(run_dir, config.resume):
         given = _given(path)
         newer = [step_in(folder) for folder in own if step_in(folder) > max(map(step_in, given))]
         if newer:
@@ -74,6 +74,11 @@ def find_checkpoint(run_dir: Path, *, run_id: str, config: CheckpointConfig) -> 
         _log.info("%s has checkpoints of its own: they are continued, not %s", run_dir, path)
         return continued
     return _newest_valid(_given(path), [], None)
+
+
+def is_inside(run_dir: Path, resume: str) -> bool:
+    """Whether `checkpoint.resume` is a path inside the run folder."""
+    return resume not in {"auto", "none"} and home_path(resume).resolve().is_relative_to(run_dir.resolve())
 
 
 def _search_roots(patterns: Iterable[str]) -> list[Path]:

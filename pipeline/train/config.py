@@ -116,7 +116,8 @@ class CheckpointConfig(Section):
     """Besides, keep those whose step is a multiple of this."""
     resume: str = "auto"
     """`auto`: this run's newest valid checkpoint, wherever it lies; of equal steps that of the run folder, then of
-    `search` in its order, then of `mirror`. `none`: refuse to touch a run that has one; else a checkpoint."""
+    `search` in its order, then of `mirror`. `none`: refuse to touch a run that has one, here or at the
+    mirror; else a checkpoint."""
     search: tuple[str, ...] = ()
     """More run folders, or globs of them, where `auto` looks for checkpoints of the same run; never written to."""
     mirror: str | None = None

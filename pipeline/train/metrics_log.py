@@ -103,14 +103,17 @@ def _is_count(value: object) -> bool:
 def _rewrite(path: Path, resume_step: int) -> None:
     """Leave out damaged lines and those after `resume_step`, wherever they are; the file is whole at any moment."""
     partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("wb") as file:
-        for line in read_lines(path):
-            entry = read_record(line.text)
-            if entry is not None and entry["step"] <= resume_step:
-                file.write(line.text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            for line in read_lines(path):
+                entry = read_record(line.text)
+                if entry is not None and entry["step"] <= resume_step:
+                    file.write(line.text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -9,17 +9,30 @@ One copy is on its way at most. Where the mirror falls behind, the newest checkp
 out. Nothing that goes wrong there ends or delays the run: it is said once for each kind of fault, and the next
 checkpoint, or the end of the session, tries again. Older copies go by the same rule as in the run folder, once a newer
 one has been verified.
+
+The lock of a run folder binds one machine. At the mirror the session that copies last has the say: it leaves a word
+there, and one that finds another's word copies nothing more.
 """
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pipeline.train.checkpoint_folder import step_of
 from pipeline.train.config import CheckpointConfig
-from pipeline.train.mirror_copy import mirrored_manifest, mirrored_steps, pull, push, remove_mirrored
+from pipeline.train.mirror_copy import (
+    claim,
+    mirrored_manifest,
+    mirrored_steps,
+    pull,
+    push,
+    remove_mirrored,
+    require_writer,
+)
 from pipeline.train.retention import steps_to_delete
 from shards.errors import CheckpointError, ConfigError, ShardError
 from shards.storage import join, shown
@@ -48,13 +61,17 @@ class Mirror:
                 f"checkpoint.mirror: {shown(url)} is given with a user, password or query, which would be stored with"
                 " the settings; give credentials as the driver's environment variables or fsspec's config file"
             )
-        self._url = join(join(url, run_id), "checkpoints")
+        self._home = join(url, run_id)
+        self._url = join(self._home, "checkpoints")
         self._run_id = run_id
         self._config = config
+        self._writer = secrets.token_hex(16)
+        self._has_claimed = False
         self._idle = threading.Condition()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._next: Path | None = None
+        self._copied_step: int | None = None
         self._missed: Path | None = None
         self._offered: int | None = None
         self._metrics: dict[int, float | None] = {}
@@ -78,8 +95,28 @@ class Mirror:
             self._next, self._offered = path, step_of(path.name)
             if self._thread is None:
                 # A daemon: a hanging connection must not keep the program from ending.
-                self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+                try:
+                    thread.start()  # it waits for the lock that is held here
+                except RuntimeError as error:
+                    self._next = None
+                    self._note_failure(path, error)
+                else:
+                    self._thread = thread
+
+    @property
+    def copied_step(self) -> int | None:
+        """Step of the checkpoint that is being copied, which must stay where it is; None where none is."""
+        with self._idle:
+            return self._copied_step
+
+    def steps(self) -> list[int]:
+        """Steps of which the mirror has something, rising.
+
+        Raises:
+            ShardError: it cannot be listed.
+        """
+        return mirrored_steps(self._url)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the copies on their way; False where time ran out."""
@@ -113,8 +150,15 @@ class Mirror:
             waited = time.monotonic() - start
             _log.warning("mirror %s: the copy did not end within %.0f s and was given up", shown(self._url), waited)
 
-    def fetch_newer(self, than: int, folder: Path) -> Path | None:
+    def fetch_newer(
+        self, than: int, folder: Path, accept: Callable[[dict[str, Any], str], None] | None = None
+    ) -> Path | None:
         """Download the newest checkpoint whose step is above `than` into `folder`; None where there is none.
+
+        Args:
+            than: step of the newest that is at hand; below 0 where there is none.
+            folder: where it is put.
+            accept: see `pull`; what it raises, if not a CheckpointError, is raised here.
 
         Raises:
             CheckpointError: `than` is below 0, there is nothing else to continue, and the mirror cannot be read.
@@ -125,7 +169,7 @@ class Mirror:
                 if step <= than:
                     break
                 try:
-                    path = pull(self._url, step, self._run_id, folder)
+                    path = pull(self._url, step, self._run_id, folder, accept)
                 except (CheckpointError, ShardError) as error:
                     faults.append(str(error))
                     _log.warning("mirrored checkpoint refused: %s", error)
@@ -148,6 +192,7 @@ class Mirror:
         while True:
             with self._idle:
                 path, self._next = self._next, None
+                self._copied_step = None if path is None else step_of(path.name)
                 if path is None:
                     self._thread = None
                     self._idle.notify_all()
@@ -162,21 +207,32 @@ class Mirror:
         step = step_of(path.name)
         assert step is not None
         self._metrics.pop(step, None)
-        push(path, self._url, self._stop)
+        if not self._has_claimed:
+            claim(self._home, self._writer)
+            self._has_claimed = True
+        push(path, self._url, self._stop, lambda: require_writer(self._home, self._writer))
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - start)
         self.step, self._missed = step, None
-        self._said.clear()
+        self._said &= {"removal"}  # a fault that comes back is told again
         _log.info("checkpoint of step %d is mirrored and verified at %s", step, shown(self._url))
-        self._delete_old(step)
+        try:
+            self._delete_old(step)
+        except (OSError, ShardError) as error:
+            self._say_once("removal", f"old copies at the mirror are not removed: {error}")
 
     def _note_failure(self, path: Path, error: Exception) -> None:
-        if self._stop.is_set() or (self._next is not None and not path.exists()):
-            return  # given up, or deleted by the rule while it was copied: a newer one is waiting
+        if self._stop.is_set():
+            return  # given up, as `finish` says
         self._missed = path
-        kind = type(error.__cause__ or error).__name__
+        self._say_once(
+            type(error.__cause__ or error).__name__,
+            f"{path.name} is not mirrored: {error}; the next checkpoint tries again",
+        )
+
+    def _say_once(self, kind: str, text: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            _log.warning("%s is not mirrored: %s; the next checkpoint tries again", path.name, error)
+            _log.warning("%s", text)
 
     def _delete_old(self, published: int) -> None:
         steps = mirrored_steps(self._url)

@@ -5,7 +5,7 @@
 The files go first; each is read back and hashed; the manifest goes last, so an unfinished copy is no checkpoint.
 Of a mirror nothing is trusted: names are compared with ours, sizes come from a manifest that is bounded and checked.
 
-    push(path, url, stop); pull(url, 1200, "demo", run_dir / "checkpoints")
+    push(path, url, stop, check_writer); pull(url, 1200, "demo", run_dir / "checkpoints")
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fsspec.core import url_to_fs
 
@@ -28,9 +28,11 @@ from pipeline.train.checkpoint_manifest import (
     FILE_NAMES,
     MANIFEST_LIMIT_BYTES,
     MANIFEST_NAME,
+    STATE_NAME,
     Manifest,
     folder_name,
     manifest_bytes,
+    parse_json,
     parse_manifest,
     step_of,
 )
@@ -49,10 +51,12 @@ from shards.storage import (
     shown,
 )
 
-__all__ = ["mirrored_manifest", "mirrored_steps", "pull", "push", "remove_mirrored"]
+__all__ = ["claim", "mirrored_manifest", "mirrored_steps", "pull", "push", "remove_mirrored", "require_writer"]
 
 PATIENCE_SECONDS = 600.0
 """How long one file, or one range of it, is tried again where a fault may pass."""
+_WRITER_NAME = "writer"
+_WRITER_LIMIT_BYTES = 1024
 _RANGE_BYTES = 8 << 20
 _RANGE_SECONDS = 60.0
 _SECRETS = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s'\"]+")  # that a driver's message may show
@@ -83,42 +87,75 @@ def mirrored_manifest(url: str, step: int) -> Manifest | None:
     return None if text is None else parse_manifest(text, shown(join(place, MANIFEST_NAME)), folder_name(step))
 
 
-def push(path: Path, url: str, stop: threading.Event) -> None:
+def claim(url: str, writer: str) -> None:
+    """Say who writes to the folder `url` from now on; see `require_writer`.
+
+    Raises:
+        ShardError: it cannot be written.
+    """
+    make_folder(url)
+    publish_bytes(join(url, _WRITER_NAME), writer.encode())
+
+
+def require_writer(url: str, writer: str) -> None:
+    """Make sure that nobody else has claimed the folder `url` since.
+
+    Raises:
+        CheckpointError: somebody has.
+        ShardError: it cannot be read.
+    """
+    if read_bytes(join(url, _WRITER_NAME), limit_bytes=_WRITER_LIMIT_BYTES) != writer.encode():
+        raise CheckpointError(
+            f"{shown(url)}: another trainer mirrors a run of this name there; this one stops doing so"
+        )
+
+
+def push(path: Path, url: str, stop: threading.Event, check_writer: Callable[[], None]) -> None:
     """Copy a checkpoint into the folder `url`; returns once every byte was read back and agreed.
 
     Args:
         path: the checkpoint's folder.
         url: folder of the mirror.
         stop: once it is set, the copy is given up.
+        check_writer: raises where somebody else writes there; called before the first file and before the manifest.
 
     Raises:
-        CheckpointError: what was read back is not what was written, or the copy was given up.
+        CheckpointError: what was read back is not what was written, the copy was given up, or another writer came.
         ShardError: the mirror cannot be written or read.
         OSError: the checkpoint cannot be read.
     """
+    check_writer()
     text = read_manifest_bytes(path)
     manifest = parse_manifest(text, str(path / MANIFEST_NAME), path.name)
     place = join(url, path.name)
     there = _manifest_text(place)
-    if there == text:
-        return  # it was put there after the files had been read back
+    if there == text and _agrees(place, manifest, stop):
+        return
     if there is not None:
         remove(join(place, MANIFEST_NAME))
     make_folder(place)
     for name, (size, digest) in manifest.files.items():
         _put(path / name, join(place, name), stop)
-        found = hashlib.sha256()
-        for data in _ranges(join(place, name), size, stop):
-            found.update(data)
-        if found.hexdigest() != digest:
+        if _digest_of(join(place, name), size, stop) != digest:
             raise CheckpointError(f"{shown(join(place, name))}: what is read back is not what was written")
+    check_writer()
     publish_bytes(join(place, MANIFEST_NAME), text)
     if _manifest_text(place) != text:
         raise CheckpointError(f"{shown(join(place, MANIFEST_NAME))}: what is read back is not what was written")
 
 
-def pull(url: str, step: int, run_id: str, folder: Path) -> Path | None:
+def pull(
+    url: str, step: int, run_id: str, folder: Path, accept: Callable[[dict[str, Any], str], None] | None = None
+) -> Path | None:
     """Download a checkpoint into `folder`, verified; its path, or None where the mirror's copy is unfinished.
+
+    Args:
+        url: folder of the mirror.
+        step: which one.
+        run_id: the run that it must be of.
+        folder: where it is put.
+        accept: raises where the state, from the place that it is given, must not be gone on from; asked before
+            anything is put in place, and before the large files are read.
 
     Raises:
         CheckpointError: it is damaged, of another run, or too large for the disk.
@@ -139,7 +176,7 @@ def pull(url: str, step: int, run_id: str, folder: Path) -> Path | None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        for name, (size, digest) in manifest.files.items():
+        for name, (size, digest) in sorted(manifest.files.items(), key=lambda file: file[0] != STATE_NAME):
             found = hashlib.sha256()
             with (part / name).open("wb") as file:
                 for data in _ranges(join(place, name), size, threading.Event()):
@@ -149,6 +186,8 @@ def pull(url: str, step: int, run_id: str, folder: Path) -> Path | None:
                 os.fsync(file.fileno())
             if found.hexdigest() != digest:
                 raise CheckpointError(f"{shown(join(place, name))}: damaged (sha256 does not agree with the manifest)")
+            if name == STATE_NAME and accept is not None:
+                accept(parse_json((part / name).read_bytes(), shown(join(place, name))), shown(place))
         # The text that was checked, not a second reading of it.
         publish_bytes(str(part / MANIFEST_NAME), manifest_bytes(manifest))
         fsync_folder(part)
@@ -215,6 +254,23 @@ def _ranges(url: str, size: int, stop: threading.Event) -> Iterator[bytes]:
                 raise CheckpointError("given up at the end of the session")
             length = min(_RANGE_BYTES, size - start)
             yield local.read(length) if local is not None else _told("read", url, _range_of(url, start, length), stop)
+
+
+def _agrees(place: str, manifest: Manifest, stop: threading.Event) -> bool:
+    """Whether every file is as the manifest says; what was once put there whole may have been damaged since."""
+    try:
+        return all(
+            _digest_of(join(place, name), size, stop) == digest for name, (size, digest) in manifest.files.items()
+        )
+    except (CheckpointError, ShardError):
+        return False  # where the mirror does not answer, putting the files there will tell
+
+
+def _digest_of(url: str, size: int, stop: threading.Event) -> str:
+    found = hashlib.sha256()
+    for data in _ranges(url, size, stop):
+        found.update(data)
+    return found.hexdigest()
 
 
 def _require_size(url: str, size: int) -> None:

@@ -9,6 +9,7 @@ Only the main process has one. Nothing that fails to be written here ends a run:
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +35,9 @@ PICTURE_NAME = "pictures/latest.jpg"
 SAMPLES_NAME = "samples.jsonl"
 TENSORBOARD_NAME = "tb"
 
+REOPEN_SECONDS = 30.0
+"""Between two tries to open a log that could not be opened."""
+
 logger = logging.getLogger("depthrank")
 
 
@@ -44,24 +48,20 @@ class Monitor:
         """Continue the logs of the run in `run_dir` after `resume_step`, 0 for a new run."""
         self._run_dir = run_dir
         self._failed: set[str] = set()
+        self._config = config
+        self._resume_step = resume_step
         self._metrics: MetricsLog | None = None
         self._samples: SamplesLog | None = None
         self._tensorboard: TensorBoardLog | None = None
-        with self._forgiving(METRICS_NAME):
-            self._metrics = MetricsLog(run_dir / METRICS_NAME, resume_step=resume_step)
-            self._tell_damage(METRICS_NAME, self._metrics.damaged_lines)
-        if config.log_samples:
-            with self._forgiving(SAMPLES_NAME):
-                self._samples = SamplesLog(run_dir / SAMPLES_NAME)
-                self._tell_damage(SAMPLES_NAME, self._samples.damaged_lines)
-        self._count_sessions(resume_step)
-        if config.tensorboard:
-            # The step that was resumed from is done and keeps its figures.
-            purge_step = resume_step + 1 if resume_step else 0
-            with self._forgiving(TENSORBOARD_NAME):
-                self._tensorboard = TensorBoardLog(
-                    run_dir / TENSORBOARD_NAME, session=self.session, purge_step=purge_step
-                )
+        self._next_opening = 0.0
+        self.session, self._reached_step = 1, 0
+        self._open_missing()
+        if self._reached_step > resume_step:
+            logger.info(
+                "steps %d–%d are done again, with the same samples: an earlier session had come so far when it ended",
+                resume_step + 1,
+                self._reached_step,
+            )
         # Anywhere but on a terminal a bar is noise: the step lines say the same.
         self._bar = tqdm(
             total=total_steps, initial=resume_step, unit="step", leave=False, disable=not sys.stderr.isatty()
@@ -94,6 +94,7 @@ class Monitor:
 
     def samples(self, step: int, samples: Iterable[ConsumedSample]) -> None:
         """Store what a step consumed, where the config asks for it."""
+        self._open_missing()
         if self._samples is not None:
             with self._forgiving(SAMPLES_NAME):
                 self._samples.write(step, samples, again=step <= self._reached_step)
@@ -128,25 +129,42 @@ class Monitor:
                 with self._forgiving(TENSORBOARD_NAME):
                     self._tensorboard.text(tag, "".join(f"    {line}\n" for line in _lines(facts)))
 
-    def _count_sessions(self, resume_step: int) -> None:
-        """Number this session by all that is left of earlier ones, and say what is done again."""
+    def _open_missing(self) -> None:
+        """Open what is not open yet; a disk may have been full at the start. Rarely: a long log is read for it."""
+        if time.monotonic() < self._next_opening:
+            return
+        self._next_opening = time.monotonic() + REOPEN_SECONDS
+        if self._metrics is None:
+            with self._forgiving(METRICS_NAME):
+                self._metrics = MetricsLog(self._run_dir / METRICS_NAME, resume_step=self._resume_step)
+                self._tell_damage(METRICS_NAME, self._metrics.damaged_lines)
+        if self._config.log_samples and self._samples is None:
+            with self._forgiving(SAMPLES_NAME):
+                self._samples = SamplesLog(self._run_dir / SAMPLES_NAME)
+                self._tell_damage(SAMPLES_NAME, self._samples.damaged_lines)
+        self._count_sessions()
+        if self._config.tensorboard and self._tensorboard is None:
+            # The step that was resumed from is done and keeps its figures.
+            purge_step = self._resume_step + 1 if self._resume_step else 0
+            with self._forgiving(TENSORBOARD_NAME):
+                self._tensorboard = TensorBoardLog(
+                    self._run_dir / TENSORBOARD_NAME, session=self.session, purge_step=purge_step
+                )
+
+    def _count_sessions(self) -> None:
+        """Number this session by all that is left of earlier ones."""
         logs = [log for log in (self._metrics, self._samples) if log is not None]
-        self.session = max((log.session for log in logs), default=1)
-        self._reached_step = max((log.reached_step for log in logs), default=0)
+        self.session = max([self.session, *(log.session for log in logs)])
+        self._reached_step = max([self._reached_step, *(log.reached_step for log in logs)])
         for log in logs:
             log.session = self.session
-        if self._reached_step > resume_step:
-            logger.info(
-                "steps %d–%d are done again, with the same samples: an earlier session had come so far when it ended",
-                resume_step + 1,
-                self._reached_step,
-            )
 
     def _tell_damage(self, name: str, lines: int) -> None:
         if lines:
             logger.warning("%s: %d line(s) cannot be read and do not count", self._run_dir / name, lines)
 
     def _store(self, figures: Mapping[str, float], step: int, **facts: int) -> None:
+        self._open_missing()
         if self._metrics is not None:
             with self._forgiving(METRICS_NAME):
                 self._metrics.write({"step": step, **facts, **figures})

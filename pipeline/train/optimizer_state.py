@@ -6,17 +6,32 @@ tagged object stands for what JSON has no word for. The memory layout of a tenso
 fused optimizers walk parameters and moments side by side in memory and go wrong when their layouts differ.
 
     tensors, rest = flatten_optimizer(optimizer.state_dict())
-    optimizer.load_state_dict(unflatten_optimizer(tensors, rest))
+    restore_optimizer(optimizer, unflatten_optimizer(tensors, rest))
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["flatten_optimizer", "unflatten_optimizer"]
+__all__ = ["flatten_optimizer", "restore_optimizer", "unflatten_optimizer"]
+
+
+class Restorable(Protocol):
+    """A torch optimizer, or one that Accelerate has wrapped."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with their own settings."""
+
+    @property
+    def state(self) -> Mapping[Tensor, dict[str, Any]]:
+        """What is kept for each parameter."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state."""
 
 
 def flatten_optimizer(state_dict: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -69,6 +84,25 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) 
     if unused:
         raise ValueError(f"optimizer state: tensors without a place: {', '.join(sorted(unused)[:3])}")
     return {"state": state, "param_groups": groups}
+
+
+def restore_optimizer(optimizer: Restorable, state_dict: Mapping[str, Any]) -> None:
+    """Load a state that another session has left, as this session's optimizer computes.
+
+    Whether the update is fused stays as the optimizer was built, and moments take the memory layout of their parameters
+    (channels last or not), which may have changed since.
+
+    Raises:
+        ValueError: the state is that of other groups of parameters.
+    """
+    groups = [dict(group) for group in state_dict["param_groups"]]
+    for group, own in zip(groups, optimizer.param_groups, strict=False):  # another number of them is refused below
+        group["fused"] = own.get("fused")
+    optimizer.load_state_dict({**state_dict, "param_groups": groups})
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _encode(value: object, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -21,6 +21,7 @@ from pipeline.train.config import RunConfig
 from pipeline.train.ema import AveragedWeights
 from pipeline.train.machine import Machine
 from pipeline.train.optim import build_optimizer
+from pipeline.train.optimizer_state import restore_optimizer
 from pipeline.train.rng import capture_rng, restore_rng, seed_generators
 from pipeline.train.step import OptimizerStep
 from shards.errors import CheckpointError, ConfigError, DivergedError
@@ -101,7 +102,7 @@ class Parts:
         """
         try:
             self.net.load_state_dict(loaded.model)
-            self.optimizer.load_state_dict(loaded.optimizer)
+            restore_optimizer(self.optimizer, loaded.optimizer)
             if self.ema is not None:
                 if loaded.ema is None:
                     raise ValueError("it holds no moving average of the weights")

@@ -13,9 +13,9 @@ from pipeline.train.contradictions import contradictions, reported_changes
 from pipeline.train.machine import Machine
 from pipeline.train.provenance import settings_to_keep
 from pipeline.train.split import split_dependence
-from shards.errors import CheckpointError
+from shards.errors import CheckpointError, RunError
 
-__all__ = ["announce_start", "check_order", "find_start", "recorded_threads"]
+__all__ = ["announce_start", "check_order", "find_start", "meet_mirror", "recorded_threads", "require_same_settings"]
 
 logger = logging.getLogger("depthrank")
 
@@ -30,14 +30,43 @@ def find_start(config: RunConfig, machine: Machine, store: CheckpointStore) -> F
     found = machine.on_main(store.find)
     if found is None:
         return None
-    differences = contradictions(found.state["config"], config.model_dump(mode="json"))
+    require_same_settings(found.state, str(found.path), config)
+    return found
+
+
+def meet_mirror(config: RunConfig, machine: Machine, store: CheckpointStore) -> None:
+    """Fetch what the mirror has newer, after a look at its settings: those of another run stay where they are.
+
+    Raises:
+        RunError: The mirror holds another run of this name.
+        CheckpointError: There is nothing to continue, and the mirror cannot be read.
+    """
+
+    def accept(state: Mapping[str, Any], place: str) -> None:
+        try:
+            require_same_settings(state, place, config)
+        except CheckpointError as error:
+            raise RunError(f"the mirror has another run of this name: {error}; or choose another mirror") from error
+
+    machine.on_main(lambda: store.meet_mirror(accept))
+
+
+def require_same_settings(state: Mapping[str, Any], place: str, config: RunConfig) -> None:
+    """Compare the settings of a checkpoint with those of now.
+
+    Raises:
+        CheckpointError: Names those that differ and may not, each with both values.
+    """
+    before = state.get("config")
+    if not isinstance(before, dict):
+        raise CheckpointError(f"{place}: the state tells no settings")
+    differences = contradictions(before, config.model_dump(mode="json"))
     if differences:
         raise CheckpointError(
-            f"{found.path} was trained with other settings:\n"
+            f"{place} was trained with other settings:\n"
             + "\n".join(f"  {line}" for line in differences)
             + "\nset them back, or choose another `run` (with checkpoint.init_from it starts from these weights)"
         )
-    return found
 
 
 def announce_start(found: Found, config: RunConfig, machine: Machine) -> None:

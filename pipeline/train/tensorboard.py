@@ -36,9 +36,15 @@ class TensorBoardLog:
             purge_step: TensorBoard hides what earlier sessions logged at this step and later, as it is done again.
         """
         now = int(time.time())
-        self._file = AppendFile(folder / f"events.out.tfevents.{now:010d}.session{session:04d}.{os.getpid()}")
-        self._add(file_version="brain.Event:2")
-        self._add(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+        path = folder / f"events.out.tfevents.{now:010d}.session{session:04d}.{os.getpid()}"
+        self._file = AppendFile(path)
+        try:
+            self._add(file_version="brain.Event:2")
+            self._add(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+        except OSError:
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Add one point to each curve.

@@ -25,7 +25,7 @@ from pipeline.train.outcome import MIRROR_SECONDS, Reporter, run_to_status, stop
 from pipeline.train.parts import build_parts
 from pipeline.train.provenance import describe_environment, settings_to_keep
 from pipeline.train.records import write_facts
-from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
+from pipeline.train.resume import announce_start, check_order, find_start, meet_mirror, recorded_threads
 from pipeline.train.schedule import run_length
 from pipeline.train.session import Interrupted, Session
 from pipeline.train.split import split_dependence
@@ -62,9 +62,10 @@ def train(config: RunConfig, *, command: str) -> Status:
     with ExitStack() as stack:
         stack.enter_context(deterministic_algorithms(config.train.deterministic, device_type(os.environ)))
         machine = open_machine(config)
-        stack.callback(machine.close)
-        session = stack.enter_context(Session(config.session, run_folder(config)))
         watchdog = stack.enter_context(_open_watchdog(config, machine))
+        stack.callback(machine.close)  # watched: leaving the group waits for the device, and so for the others
+        stack.callback(watchdog.progress, "the end of the run")
+        session = stack.enter_context(Session(config.session, run_folder(config)))
         try:
             return _train(config, command, machine, session, watchdog, stack)
         except Interrupted as wish:
@@ -127,7 +128,7 @@ def _train(
         store = CheckpointStore(run_dir, run_id=run_id(config), config=config.checkpoint)
         machine.on_main(store.clean)
         watchdog.progress("the wait for the run's lock", leave_seconds=MIRROR_SECONDS)
-        machine.on_main(store.meet_mirror)
+        meet_mirror(config, machine, store)
         found = find_start(config, machine, store)
         finished = machine.on_main(lambda: _finished(run_dir))
         if finished is not None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.checkpoint_folder import read_folder, step_of, verify_folder
+from pipeline.train.checkpoint_manifest import json_bytes
 from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError, RunError
 
@@ -507,3 +509,53 @@ def test_a_folder_that_cannot_be_written_to_costs_nothing_but_a_warning(tmp_path
     store.wait()
     assert "checkpoint of step 1 not saved" in caplog.text
     assert (tmp_path / "checkpoints").read_text() == "in the way"
+
+
+def test_a_manifest_that_vanishes_does_not_keep_old_checkpoints_for_ever(tmp_path):
+    store = store_of(tmp_path, keep_last=2)
+    for step in range(1, 8):
+        store.save(step, contents(step), {}, metric=0.1 if step == 1 else 0.5)
+        store.wait()
+        if step == 3:
+            (tmp_path / "checkpoints" / "step_00000001" / "manifest.json").unlink()
+    # The best that is left is the newest of equals.
+    assert steps_in(tmp_path) == [6, 7]
+
+
+def test_a_figure_beyond_all_numbers_is_damage(tmp_path):
+    saved(tmp_path, 1, 2)
+    path = tmp_path / "checkpoints" / "step_00000002" / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    content["metric"] = 10**400
+    path.write_bytes(json_bytes({**content, "sha256": hashlib.sha256(json_bytes(content)).hexdigest()}))
+    found = store_of(tmp_path).find()
+    assert (found.step, len(found.refused)) == (1, 1)
+
+
+def test_a_thread_that_cannot_be_started_is_a_save_that_failed(tmp_path, monkeypatch):
+    store = saved(tmp_path, 1)
+
+    def no_thread(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        store.save(2, contents(2), {})
+    assert "can't start new thread" in store.last_error
+    store.finish()
+    assert (store.last_error, store.find().step) == (None, 2)
+
+
+def test_a_folder_that_cannot_be_put_in_order_is_an_error_that_every_process_hears_of(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints" / ".step_00000003.old-9").mkdir(parents=True)
+
+    def refused(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(RunError, match="cannot be put in order"):
+        store_of(tmp_path).clean()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot be written"):
+        store_of(tmp_path / "file").require_space(1)

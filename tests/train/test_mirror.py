@@ -136,9 +136,13 @@ def test_a_search_root_wins_a_tie_with_the_mirror(tmp_path, url, caplog):
     assert "fetched" not in caplog.text
 
 
-def test_only_auto_looks_at_the_mirror(tmp_path, url):
-    saved(tmp_path / "demo", url, 1)
+def test_none_refuses_a_mirror_that_has_the_run(tmp_path, url):
     assert resumed_from(tmp_path / "new" / "demo", url, resume="none") is None
+    saved(tmp_path / "demo", url, 1)
+    before = files_at(url)
+    with pytest.raises(RunError, match=r"up to step 1 and checkpoint\.resume is none"):
+        resumed_from(tmp_path / "new" / "demo", url, resume="none")
+    assert files_at(url) == before
     with pytest.raises(RunError, match="none"):
         resumed_from(tmp_path / "demo", url, resume="none")
 
@@ -379,3 +383,106 @@ def test_a_path_below_home_is_spelled_out(tmp_path, monkeypatch):
     saved(tmp_path / "demo", "~/mirror", 1)
     assert (home_path("~/mirror") / "demo" / "checkpoints" / "step_00000001" / "manifest.json").is_file()
     assert [path.name for path in (tmp_path / "mirror").iterdir()] == ["demo"]
+
+
+def test_a_path_elsewhere_starts_the_run_once_and_not_again_on_every_machine(tmp_path, url):
+    saved(tmp_path / "other", None, 10)
+    origin = str(tmp_path / "other")
+    assert resumed_from(tmp_path / "a" / "demo", url, resume=origin) == 10
+    saved(tmp_path / "a" / "demo", url, 4, resume=origin)
+    assert resumed_from(tmp_path / "b" / "demo", url, resume=origin) == 4
+    shutil.rmtree(tmp_path / "other")
+    assert resumed_from(tmp_path / "c" / "demo", url, resume=origin) == 4
+
+
+def test_the_checkpoint_that_is_being_copied_is_not_deleted_under_the_copy(tmp_path, monkeypatch, caplog):
+    go = held_up(monkeypatch)
+    store = store_of(tmp_path / "demo", f"memory://{tmp_path.name}", keep_last=2)
+    for step in range(1, 7):
+        store.save(step, tensors(step), {})
+        store.wait()
+        assert len(list((tmp_path / "demo" / "checkpoints").iterdir())) <= 3
+    go.set()
+    store.wait_for_mirror(SECONDS)
+    assert "step 1 is mirrored" in caplog.text
+    assert "not mirrored" not in caplog.text
+    assert store.mirrored_step == 6
+
+
+def test_a_foreign_state_is_refused_before_it_is_put_in_the_run(tmp_path, url):
+    saved(tmp_path / "demo", url, 1, 2)
+    store = store_of(tmp_path / "mine" / "demo", url)
+    seen = []
+
+    def refuse(state, place):
+        seen.append((state["samples_seen"], place))
+        raise RunError("of another run")
+
+    with pytest.raises(RunError, match="of another run"):
+        store.meet_mirror(refuse)
+    assert len(seen) == 1
+    assert seen[0][0] == 16
+    assert seen[0][1].endswith("demo/checkpoints/step_00000002")
+    assert files_in(tmp_path / "mine" / "demo") == {}
+
+
+def test_a_copy_that_was_damaged_since_is_made_anew_by_the_next_session(tmp_path, url):
+    saved(tmp_path / "demo", url, 1)
+    overwrite(url, "step_00000001/model.safetensors", b"x")
+    store = store_of(tmp_path / "demo", url)
+    store.meet_mirror()
+    store.wait_for_mirror(SECONDS)
+    assert store.mirrored_step == 1
+    assert files_at(url) == files_in(tmp_path / "demo")
+
+
+def test_the_run_folder_is_no_mirror_of_itself(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for url in (str(tmp_path), f"file://{tmp_path}", str(tmp_path / "link")):
+        with pytest.raises(ConfigError, match="where the run itself lies"):
+            store_of(tmp_path / "demo", url)
+    store_of(tmp_path / "demo", str(tmp_path / "elsewhere"))
+
+
+def test_a_mirror_where_nothing_may_be_removed_still_counts_as_one(tmp_path, monkeypatch, caplog):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def refused(self, *args, **kwargs):
+        raise PermissionError(13, "no right to delete")
+
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", refused)
+    store = saved(tmp_path / "demo", f"memory://{tmp_path.name}", 1, 2, 3, 4)
+    assert store.mirrored_step == 4
+    assert caplog.text.count("old copies at the mirror are not removed") == 1
+    assert "not mirrored" not in caplog.text
+
+
+def test_a_thread_that_cannot_be_started_is_a_copy_that_failed(tmp_path, monkeypatch, caplog):
+    store, start = store_of(tmp_path / "demo", str(tmp_path / "mirror")), threading.Thread.start
+
+    def only_the_writer(thread):
+        if thread.name == "mirror":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", only_the_writer)
+        store.save(1, tensors(1), {})
+        store.wait()
+    assert "step_00000001 is not mirrored: can't start new thread" in caplog.text
+    store.finish()
+    store.wait_for_mirror(SECONDS)
+    assert store.mirrored_step == 1
+
+
+def test_of_two_trainers_at_one_mirror_the_one_that_came_last_has_the_say(tmp_path, url, caplog):
+    first = saved(tmp_path / "a" / "demo", url, 1)
+    second = saved(tmp_path / "b" / "demo", url, 2)
+    before = files_at(url)
+    first.save(3, tensors(3), {"samples_seen": 24})
+    first.finish()
+    first.wait_for_mirror(SECONDS)
+    assert (first.mirrored_step, second.mirrored_step) == (1, 2)
+    assert "another trainer mirrors a run of this name there" in caplog.text
+    assert files_at(url) == before
+    assert "step 3 is not verified there" in first.shortcomings[0]

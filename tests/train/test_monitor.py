@@ -391,3 +391,28 @@ def test_event_files_of_earlier_sessions_are_never_opened(tmp_path, damage, capl
     (tmp_path / "alone").mkdir()
     shutil.copy(new_file, tmp_path / "alone")
     assert [point.step for point in read_tensorboard(tmp_path / "alone").Scalars("train/loss")] == list(range(6, 11))
+
+
+def test_logs_that_a_full_disk_kept_shut_at_the_start_are_opened_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.train.monitor.REOPEN_SECONDS", 0.0)
+    monitored(tmp_path, range(1, 4), 0)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"step": 2', b'"step" 2'))  # so that it must be written anew
+    config = MonitorConfig(log_samples=True)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "write", full)
+        monitor = Monitor(tmp_path, config, total_steps=9, resume_step=3)
+        assert not list(tmp_path.glob(".*"))
+        assert len(list((tmp_path / "tb").iterdir())) == 1
+    with monitor:
+        for step in (4, 5):
+            monitor.step(record(step))
+            monitor.samples(step, consumed(step))
+    assert [(line["step"], line["session"]) for line in read_metrics(path)] == [(1, 1), (3, 1), (4, 2), (5, 2)]
+    assert [one.step for one in read_samples(tmp_path / "samples.jsonl")] == [1, 2, 3, 4, 5]
+    assert [point.step for point in read_tensorboard(tmp_path / "tb").Scalars("train/loss")] == [1, 2, 3, 4, 5]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.train.optimizer_state import flatten_optimizer, unflatten_optimizer
+from pipeline.train.optimizer_state import flatten_optimizer, restore_optimizer, unflatten_optimizer
 
 SETTINGS = [
     ("SGD", {"lr": 0.1}),
@@ -68,6 +68,45 @@ def test_training_after_a_round_trip_is_bit_equal_to_training_on(name, options):
     other.load_state_dict(stored)
     continued = train(other_net, other, range(3, 8))
     assert all(torch.equal(a, b) for a, b in zip(expected, continued, strict=True))
+
+
+@pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("AdamW", {"lr": 1e-3})])
+def test_a_fused_update_goes_on_alike_in_another_memory_layout(name, options, before):
+    def run(layouts: tuple[torch.memory_format, torch.memory_format]) -> torch.Tensor:
+        net, optimizer = None, None
+        for session, layout in enumerate(layouts):
+            weights, stored = (net.state_dict(), through_bytes(optimizer.state_dict())) if net else (None, None)
+            net = nn.Conv2d(3, 4, 3).to(memory_format=torch.contiguous_format)
+            if weights is None:
+                torch.manual_seed(1)
+                net.weight.data.normal_()
+                net.bias.data.zero_()
+            else:
+                net.load_state_dict({key: value.contiguous() for key, value in weights.items()})
+            net.to(memory_format=layout)
+            optimizer = getattr(torch.optim, name)(net.parameters(), fused=True, **options)
+            if stored is not None:
+                restore_optimizer(optimizer, stored)
+            for step in range(3):
+                torch.manual_seed(10 * session + step)
+                for parameter in net.parameters():
+                    parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+                optimizer.step()
+        return net.weight.detach().contiguous()
+
+    after = torch.channels_last if before is torch.contiguous_format else torch.contiguous_format
+    torch.testing.assert_close(run((before, after)), run((before, before)), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_whether_the_update_is_fused_is_this_sessions_choice(fused):
+    net, optimizer = net_and_optimizer("AdamW", {"lr": 1e-3, "fused": not fused})
+    train(net, optimizer, range(2))
+    other_net, other = net_and_optimizer("AdamW", {"lr": 1e-3, "fused": fused})
+    restore_optimizer(other, through_bytes(optimizer.state_dict()))
+    assert [group["fused"] for group in other.param_groups] == [fused, fused]
+    train(other_net, other, range(2, 3))
 
 
 def test_a_learning_rate_tensor_and_a_state_before_the_first_step():
