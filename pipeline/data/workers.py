@@ -15,6 +15,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 import cv2
+
+from shards.errors import DataError
 
 __all__ = ["init_worker", "killed_if_late", "signals_held", "stop_processes", "worker_context"]
 
@@ -36,13 +39,25 @@ def worker_context() -> BaseContext:
     """The way workers are started: a fork server where there is one (not on Windows).
 
     The server starts here and imports torch while the caller goes on.
+
+    Raises:
+        DataError: The folder of temporary files has too long a path for the server's socket.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.data.loader"])
     with signals_held():
-        forkserver.ensure_running()
+        try:
+            forkserver.ensure_running()
+        except OSError as error:
+            if "too long" not in str(error):
+                raise
+            folder = tempfile.gettempdir()
+            raise DataError(
+                f"TMPDIR: {folder} is too long a path for a socket ({error}), over which loader processes are started; "
+                "set TMPDIR to a shorter one, or data.num_workers=0"
+            ) from error
     return context
 
 

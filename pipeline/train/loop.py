@@ -110,7 +110,8 @@ class TrainingLoop:
         Raises:
             DivergedError: Loss or gradients are not finite; nothing is saved then.
             DataError: A sample cannot be read.
-            Interrupted: This process was asked to stop in the first step of the session, which loses nothing.
+            Interrupted: This process, the only one, was asked to stop in the first step of the session, which loses
+                nothing.
         """
         step, total, config = self.history.step, self.total_steps, self._config
         batches = self._stream.steps(step)
@@ -190,7 +191,7 @@ class TrainingLoop:
         micro_batches: list[Batch] = []
         said: list[str] = []
         was_asked = False
-        self._watchdog.progress(f"step {self.history.step}", leave_seconds=60 * self._config.data.retry_minutes)
+        self._progress_before_fetch(f"step {self.history.step}")
         try:
             with self._session.interruptible(self._reserve_seconds):
                 micro_batches = next(batches)
@@ -207,8 +208,16 @@ class TrainingLoop:
         return self._session.interruptible(self._store.slowest_save_seconds)
 
     def _loses_nothing(self, step: int) -> AbstractContextManager[None]:
-        """Around the first step of a session, in which networks are compiled for minutes."""
-        return self._session.interruptible() if step == self.first_step + 1 else nullcontext()
+        """Around the first step of a session, in which networks are compiled for minutes.
+
+        Not with several processes: the one that left would leave the others in a step that nobody else takes part in.
+        """
+        is_first = step == self.first_step + 1
+        return self._session.interruptible() if is_first and self._machine.world_size == 1 else nullcontext()
+
+    def _progress_before_fetch(self, what: str) -> None:
+        """Tell the watchdog what is done, and that what comes next may take as long as a fetch is tried."""
+        self._watchdog.progress(what, leave_seconds=60 * self._config.data.retry_minutes)
 
     def _stop_reason(self) -> str | None:
         """The same on all processes."""
@@ -278,6 +287,7 @@ class TrainingLoop:
         if not self._validation.has_data:
             return
         self._parts.settle(self.history.step)
+        self._progress_before_fetch(f"step {self.history.step}, to evaluate it")
         begin = time.monotonic()
         figures = self._validation.figures(self._stops_between_pictures, self._interruptible)
         self._slowest_evaluation_seconds = max(self._slowest_evaluation_seconds, time.monotonic() - begin)
@@ -293,7 +303,7 @@ class TrainingLoop:
 
     def _stops_between_pictures(self) -> bool:
         """Asked before each picture of an evaluation or a grid, of which what is left is given up then."""
-        self._watchdog.progress(f"a picture after step {self.history.step}")
+        self._progress_before_fetch(f"a picture after step {self.history.step}")
         return self._session.stop_reason(self._store.slowest_save_seconds) is not None
 
     def _show_pictures(self) -> None:
@@ -302,6 +312,7 @@ class TrainingLoop:
         self._parts.settle(self.history.step)
         if self._monitor is None:
             return
+        self._progress_before_fetch(f"step {self.history.step}, to show pictures")
         grid = self._validation.pictures(self._stops_between_pictures)
         if grid is not None:
             self._monitor.pictures(grid, self.history.step)

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs
 
 from pipeline.train.config import RunConfig, TrainConfig
 from shards.errors import ConfigError, DepthRankError
@@ -28,6 +28,7 @@ __all__ = [
     "choose_threads",
     "device_type",
     "environment_conflicts",
+    "group_timeout",
     "is_lost_process",
     "open_machine",
     "set_threads",
@@ -90,7 +91,8 @@ class Machine:
     def on_main(self, action: Callable[[], T]) -> T:
         """Run `action` on the main process and return its (picklable) result on all of them.
 
-        A `DepthRankError` is raised on all processes alike, so none is left waiting for another.
+        A `DepthRankError` is raised on all processes alike, so none is left waiting for another. Where the main process
+        leaves instead, the others notice: gloo raises when a connection ends, NCCL would wait on.
         """
         outcome: list[Any] = [None, None]
         if self.is_main:
@@ -98,8 +100,8 @@ class Machine:
                 outcome[0] = action()
             except DepthRankError as error:
                 outcome[1] = error
-        if self.world_size > 1:
-            broadcast_object_list(outcome)
+        if self.cpu_group is not None:
+            dist.broadcast_object_list(outcome, src=0, group=self.cpu_group)
         if outcome[1] is not None:
             raise outcome[1]
         result: T = outcome[0]
@@ -168,8 +170,7 @@ def open_machine(config: RunConfig) -> Machine:
     precision = choose_precision(config.train.precision, device, capability)
     # Accelerate keeps its first settings for the life of a process; a program that trains twice may want others.
     AcceleratorState._reset_state(reset_partial_state=True)
-    # Torch's own limit, which knows no names and no stacks, comes well after the watchdog's.
-    timeout = timedelta(minutes=2 * config.session.hang_minutes + SPARE_TIMEOUT_MINUTES)
+    timeout = group_timeout(config)
     accelerator = Accelerator(
         mixed_precision=ACCELERATE_PRECISION[config.train.precision],
         cpu=device == "cpu",
@@ -189,6 +190,15 @@ def open_machine(config: RunConfig) -> Machine:
         choices=(size, place, precision),
         local_processes=int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)),
     )
+
+
+def group_timeout(config: RunConfig) -> timedelta:
+    """How long an operation of all processes may take.
+
+    Torch's own limit knows no names and no stacks, so it comes well after the watchdog's, which adds the time that a
+    process may spend on fetching a shard.
+    """
+    return timedelta(minutes=2 * config.session.hang_minutes + config.data.retry_minutes + SPARE_TIMEOUT_MINUTES)
 
 
 def is_lost_process(error: BaseException) -> bool:

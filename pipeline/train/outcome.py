@@ -20,7 +20,7 @@ from pipeline.train.loop import TrainingLoop
 from pipeline.train.machine import Machine
 from pipeline.train.records import write_results
 from pipeline.train.session import Session
-from pipeline.train.status import STATUS_NAME, Status, read_status, write_status
+from pipeline.train.status import Status, read_status, write_status
 from pipeline.train.watchdog import LostProcessError, Watchdog
 from shards.errors import DivergedError, RunError
 
@@ -69,8 +69,12 @@ class Reporter:
         return self.write(state, "; ".join([reason, *self._store.shortcomings])[:REASON_LIMIT], next_command)
 
     def write_hang(self, reason: str) -> None:
-        """Say that the run hangs, from any process: the main one may be the one that does."""
-        if (self.run_dir / STATUS_NAME).exists():
+        """Say that the run hangs, from any process: the main one may be the one that does.
+
+        A last word that has been written stands: the others may hang because the main process has left in order.
+        """
+        status = read_status(self.run_dir)
+        if status is not None and status.state == "running":
             steps = [step_in(path) for path in step_folders(self.run_dir / "checkpoints")]
             text = f"{reason}; {_kept(max(steps, default=0))}"
             write_status(self.run_dir, self._status("failed", text[:REASON_LIMIT], self.command))
@@ -180,8 +184,9 @@ def stopped_at_start(
         hours=0,
         next_command=command,
     )
-    if status.state == "running":
-        status = status.model_copy(update={"state": "stopped", "reason": reason})
+    if status.state in ("running", "stopped"):
+        facts = status.model_dump(exclude={"state", "reason", "updated"})
+        status = Status(state="stopped", reason=reason, **facts)
         if has_lock:
             write_status(run_dir, status)
     if has_lock:

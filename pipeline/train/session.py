@@ -11,9 +11,9 @@ A handler only sets a flag, except where nothing is lost (`Session.interruptible
 while it waits for data, a wish to stop raises `Interrupted` within a second.
 
 A second SIGINT or SIGTERM, more than a second after the first, ends the process at once; earlier ones count as the
-first, because `timeout`, SLURM and torchrun often deliver one wish twice. SIGHUP, a terminal that is gone, stops in
-order as well; under nohup it is ignored and stays so. The budget's clock counts the time a machine sleeps, as the
-services that end sessions do.
+first, because `timeout`, SLURM and torchrun often deliver one wish twice. SIGUSR1, a scheduler's warning, and SIGHUP, a
+terminal that is gone, stop in order as well and never count as a first; under nohup SIGHUP is ignored and stays so. The
+budget's clock counts the time a machine sleeps, as the services that end sessions do.
 """
 
 import os
@@ -34,7 +34,7 @@ from pipeline.train.surroundings import Launcher, budget_of, find_launcher, seco
 __all__ = ["Interrupted", "Session", "agree_to_stop"]
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-_SECOND_WISHES = (signal.SIGTERM, signal.SIGINT)
+_URGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _ONE_WISH_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
 _UNWINDING_SECONDS = 10.0
@@ -71,7 +71,8 @@ class Session:
         self._max_hours = budget.max_hours
         self._start = clock() - seconds_since_start(container=budget.from_container_start)
         self._budget_text = budget.reason
-        self._signal: tuple[int, float] | None = None
+        self._signal: int | None = None
+        self._urgent_since: float | None = None
         self._former_handlers: dict[int, Any] = {}
         self._reserve_seconds: float | None = None
         self._raise_after = 0.0
@@ -109,9 +110,9 @@ class Session:
         Args:
             reserve_seconds: As `stop_reason`.
         """
-        self._reserve_seconds = reserve_seconds
-        signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
-        try:
+        try:  # from the first line on, which may be interrupted as well
+            self._reserve_seconds = reserve_seconds
+            signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
             yield
         finally:
             self._reserve_seconds = None
@@ -146,7 +147,7 @@ class Session:
         if self._asked is not None:
             return self._asked
         if self._signal is not None:
-            return f"received {signal.Signals(self._signal[0]).name}"
+            return f"received {signal.Signals(self._signal).name}"
         if self._launcher is Launcher.GONE or (self._launcher is Launcher.ALIVE and os.getppid() != self._parent):
             return "the launcher that started this process is gone"
         if os.path.lexists(self._stop_file):
@@ -165,10 +166,13 @@ class Session:
             return  # a forked worker: its parent decides
         now = time.monotonic()
         if self._signal is None:
-            self._signal = (number, now)
-        elif number in _SECOND_WISHES and now - self._signal[1] > _ONE_WISH_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(self._process, number)
+            self._signal = number
+        if number in _URGENT_SIGNALS:
+            if self._urgent_since is None:
+                self._urgent_since = now
+            elif now - self._urgent_since > _ONE_WISH_SECONDS:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(self._process, number)
         self._interrupt()
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:

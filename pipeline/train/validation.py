@@ -102,7 +102,12 @@ class Validation:
         """
         if self._fixed is None:
             limit = self._config.monitor.num_images
-            self._fixed = list(validation_samples(self._config.data, 0, 1, limit)) if limit else []
+            fixed: list[Sample] = []
+            for sample in validation_samples(self._config.data, 0, 1, limit) if limit else ():
+                if stop():  # each may come from a shard of its own that has to be fetched
+                    return None
+                fixed.append(sample)
+            self._fixed = fixed
         rows: list[NDArray[np.uint8]] = []
         with self._machine.accelerator.autocast():
             for sample in self._fixed:

@@ -415,3 +415,13 @@ def test_a_killed_worker_is_a_clear_error(open_stream: Any) -> None:
     worker.kill()
     with pytest.raises(DataError, match=r"a loader process died.*lower data\.num_workers"):
         list(islice(steps, 10))
+
+
+def test_a_temporary_folder_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    code = "from pipeline.data.workers import worker_context; worker_context()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True
+    )
+    assert f"DataError: TMPDIR: {folder} is too long" in done.stderr

@@ -248,6 +248,7 @@ def test_without_the_extra_it_is_named_and_nothing_written(saved, tmp_path, caps
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     tuple(int(part) for part in torch.__version__.split(".")[:2]) < LOWEST_TORCH,
     reason="the exporter of this torch is too old",

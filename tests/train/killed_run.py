@@ -11,9 +11,11 @@ Linux only: it reads /proc.
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -121,8 +123,10 @@ class KilledRun:
         self.folder = folder
         self.path = folder / "run"
         self.log = folder / "log.txt"
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.temporary = Path(tempfile.mkdtemp(prefix="killed-"))  # short: sockets lie below it
+        self.left_files = 0
+        """In the folder of temporary files, after the last life."""
         self.reached_step = 0
         self.again_steps = 0
         self.processes = processes
@@ -150,6 +154,8 @@ class KilledRun:
             life.wait_until_gone(0)
             for name in life.leaked_memory():
                 Path(name).unlink(missing_ok=True)
+        self.left_files = len(list(self.temporary.iterdir()))
+        shutil.rmtree(self.temporary)
 
     def start(self, overrides: Sequence[str] = ()) -> Life:
         """Start it, or start it again."""

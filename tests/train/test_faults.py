@@ -234,7 +234,7 @@ def test_many_kills_change_nothing(tmp_path, dataset, processes, share, victims,
     with KilledRun(tmp_path / "killed", settings, processes=processes) as run:
         toll = kill_often(run, kills, victims, draw)
         run.finish(seconds=3 * START_SECONDS)
-    say(f"{toll}; {run.again_steps} of {steps} steps done again; left in TMPDIR: {len(list(run.temporary.iterdir()))}")
+    say(f"{toll}; {run.again_steps} of {steps} steps done again; left in TMPDIR: {run.left_files}")
     with KilledRun(tmp_path / "whole", settings, processes=processes) as whole:
         whole.finish(seconds=3 * START_SECONDS)
     check_nothing_grows(run, toll)

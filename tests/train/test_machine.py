@@ -1,10 +1,19 @@
+import multiprocessing
 from types import SimpleNamespace
 
 import pytest
 import torch.distributed as dist
+from torch.testing._internal.distributed import fake_pg
 
-from pipeline.train.config import TrainConfig
-from pipeline.train.machine import Machine, choose_precision, choose_threads, environment_conflicts, is_lost_process
+from pipeline.train.config import RunConfig, TrainConfig
+from pipeline.train.machine import (
+    Machine,
+    choose_precision,
+    choose_threads,
+    environment_conflicts,
+    group_timeout,
+    is_lost_process,
+)
 from shards.errors import ConfigError
 
 
@@ -80,3 +89,40 @@ def test_only_what_collective_operations_raise_tells_of_a_lost_process():
     assert is_lost_process(dist.DistBackendError("NCCL error: remote process exited"))
     assert not is_lost_process(RuntimeError("CUDA out of memory"))
     assert not is_lost_process(ValueError(closed))
+
+
+def ask_main(rank: int, store: str, answers) -> None:
+    """In a job whose device group carries nothing, as where its GPUs are busy."""
+    assert fake_pg
+    dist.init_process_group("fake", store=dist.FileStore(store, 2), rank=rank, world_size=2)
+    process = SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0)
+    machine = Machine(process, dist.new_group(backend="gloo"), (), 2)
+    answers.put((rank, machine.on_main(lambda: {"asked": rank})))
+    machine.wait()
+
+
+def test_what_the_main_process_says_does_not_pass_through_devices(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    answers = context.Queue()
+    children = [context.Process(target=ask_main, args=(rank, str(tmp_path / "store"), answers)) for rank in range(2)]
+    for child in children:
+        child.start()
+    try:
+        assert dict(answers.get(timeout=60) for _ in children) == {0: {"asked": 0}, 1: {"asked": 0}}
+    finally:
+        for child in children:
+            child.join(10)
+            child.kill()
+
+
+@pytest.mark.parametrize(("hang_minutes", "retry_minutes"), [(0.2, 120.0), (30.0, 10.0)])
+def test_operations_of_all_processes_outlast_the_watchdog_and_a_slow_fetch(hang_minutes, retry_minutes):
+    config = RunConfig.model_validate(
+        {
+            "run": "x",
+            "data": {"train": "x", "retry_minutes": retry_minutes},
+            "train": {"steps": 1},
+            "session": {"hang_minutes": hang_minutes},
+        }
+    )
+    assert group_timeout(config).total_seconds() / 60 > hang_minutes + retry_minutes

@@ -86,6 +86,37 @@ def test_a_wait_that_loses_nothing_is_interrupted_within_a_second(tmp_path, wish
     assert last == "ended"
 
 
+def hit(run_dir: Path, number: int) -> bool:
+    """Enter a wait and be hit by a signal at its line of this number; whether there is such a line."""
+    seen = 0
+    with Session(SessionConfig(), run_dir) as session:
+
+        def at_line(frame, event, _):
+            nonlocal seen
+            if event == "line":
+                seen += 1
+                if seen == number:
+                    sys.settrace(None)
+                    signal.raise_signal(signal.SIGTERM)
+            return at_line
+
+        sys.settrace(lambda frame, *_: at_line if frame.f_code.co_name == "interruptible" else None)
+        try:
+            with session.interruptible():
+                sys.settrace(None)
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+        left = signal.setitimer(signal.ITIMER_REAL, 0)
+    assert left == (0, 0), "nothing may be interrupted any more"
+    return seen >= number
+
+
+def test_a_signal_at_any_moment_of_the_beginning_of_a_wait_leaves_no_timer(tmp_path):
+    assert [hit(tmp_path, number) for number in range(1, 4)] == [True, True, True]
+
+
 class FakeClock:
     def __init__(self) -> None:
         self.seconds = 1e6
@@ -116,6 +147,18 @@ def test_one_wish_told_twice_is_one_and_a_second_wish_ends_the_process_at_once(t
     child.join(60)
     assert child.exitcode == -signal.SIGINT
     assert lines_of(tmp_path, 2)[1:] == ["received SIGTERM"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_warning_is_no_first_wish(tmp_path, number):
+    child = training(tmp_path, 2.5)
+    os.kill(child.pid, number)
+    lines_of(tmp_path, 2)
+    time.sleep(1.2)
+    os.kill(child.pid, signal.SIGTERM)
+    child.join(60)
+    assert child.exitcode == 0
+    assert lines_of(tmp_path, 3)[1:] == [f"received {number.name}", "saved"]
 
 
 def test_handlers_set_a_flag_and_are_put_back(tmp_path):

@@ -145,6 +145,7 @@ def test_a_run_that_was_stopped_twice_ends_bit_for_bit_as_one_that_was_not(tmp_p
     assert sessions[-1] == 3
 
 
+@pytest.mark.slow
 def test_average_counts_and_figures_of_health_survive_a_stop(tmp_path, dataset):
     changes = {
         "train__steps": 4,

@@ -4,14 +4,22 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline.train.checkpoint import CheckpointStore
+from pipeline.train.config import CheckpointConfig
+from pipeline.train.lock import RunLock
+from pipeline.train.loop import History
+from pipeline.train.outcome import Reporter
 from pipeline.train.status import hang_reports, read_status
 from pipeline.train.watchdog import Report, Watchdog, blame, place_of
+from shards.writer import DatasetWriter
 
-from ..launch.launched_run import LaunchedRun
-from .test_trainer import make_dataset
+from ..launch.launched_run import LaunchedRun, data_server
+from .killed_run import Life
+from .test_trainer import make_dataset, make_sample
 
 
 def report(rank, **changes):
@@ -129,6 +137,7 @@ def test_a_process_that_gets_no_further_ends_with_its_stacks(tmp_path):
     assert (tmp_path / "reason").read_text().endswith(f"stacks in {path}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [take_leave, step_often])
 def test_progress_and_leave_keep_a_process_alive(tmp_path, work):
     child = start_watched(tmp_path, 1.0, work)
@@ -157,6 +166,20 @@ def test_leaving_ends_the_watch(tmp_path):
     assert not hang_reports(tmp_path)
 
 
+def test_a_hang_is_no_news_once_the_last_word_is_written(tmp_path):
+    loop = SimpleNamespace(history=History(step=3), total_steps=9, samples_seen=12, hours=0.1)
+    store = CheckpointStore(tmp_path, run_id="x", config=CheckpointConfig())
+    reporter = Reporter(tmp_path, SimpleNamespace(is_main=True), loop, store, "again", "use")
+    with RunLock(tmp_path):
+        reporter.write("stopped", "received SIGTERM", "again")
+        reporter.write_hang("rank 1 has got no further")
+        assert (read_status(tmp_path).state, read_status(tmp_path).reason) == ("stopped", "received SIGTERM")
+        reporter.write("running", "training", "again")
+        reporter.write_hang("rank 1 has got no further")
+        assert read_status(tmp_path).state == "failed"
+        assert read_status(tmp_path).reason.startswith("rank 1 has got no further")
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("shards") / "planes")
@@ -167,6 +190,52 @@ def ranks_of(life):
     children = [pid for pid, parent in life.processes().items() if parent == life.process.pid]
     commands = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in children}
     return sorted(children, key=lambda pid: [part for part in commands[pid] if part.startswith(b"RANK=")])
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_an_evaluation_that_fetches_has_leave_for_it(tmp_path):
+    with DatasetWriter(str(tmp_path / "shards"), shard_bytes=20_000, config={"seed": 0}) as writer:
+        for split, count in (("train", 8), ("val", 12)):
+            for index in range(count):
+                writer.add(split, make_sample(f"{split}-{index:02d}", index))
+        writer.finish({})
+    with data_server(tmp_path / "shards") as server:
+        server.held = max(path.name for path in (tmp_path / "shards").glob("val-*.tar"))
+        assert server.held != "val-000000.tar", "the first is read at the start"
+        run = LaunchedRun(tmp_path, server.url, session__hang_minutes=0.1, data__retry_minutes=1.0)
+        life = run.start()
+        try:
+            run.wait_until(life, lambda: run.says("step 20/") and server.waiting > 0)
+            time.sleep(12)  # the limit is 6 s
+            server.held = ""
+            assert life.process.wait(60) == 0, run.tail()
+        finally:
+            life.wait_until_gone(10)
+    assert read_status(run.path).state == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_process_that_cannot_leave_its_group_ends_all_the_same(tmp_path, dataset):
+    run = LaunchedRun(tmp_path, dataset, train__steps=3, session__hang_minutes=0.1, data__retry_minutes=0.01)
+    script = tmp_path / "stuck.py"
+    script.write_text(
+        "import sys, time\n"
+        "import torch.distributed as dist\n"
+        "from launch.train import main\n"
+        "dist.destroy_process_group = lambda *_: time.sleep(600)\n"
+        "main()\n"
+    )
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1", str(script)]
+    life = Life([sys.executable, *command, "--config", str(run.config)], run.environment, run.log)
+    try:
+        assert life.process.wait(100) != 0, run.tail()
+    finally:
+        left = life.wait_until_gone(10)
+    assert not left
+    assert run.says("after 'the end of the run'"), run.tail()
+    assert read_status(run.path).state == "finished", "a hang after the last word changes nothing"
 
 
 @pytest.mark.slow
