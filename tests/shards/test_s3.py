@@ -11,35 +11,12 @@ from shards.pack import pack
 from .test_carry_on import start
 from .wild_pictures import Remembering, contents, make_pictures, pack_config
 
-pytest.importorskip("s3fs", reason='S3 needs: pip install "depthrank[test-s3]"')
-moto_server = pytest.importorskip("moto.server", reason='S3 needs: pip install "depthrank[test-s3]"')
-
 pytestmark = [
     pytest.mark.slow,
     # of botocore, aiobotocore and werkzeug, which are not ours
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """A URL in an empty bucket; what s3fs needs to find the server is in the environment."""
-    import s3fs
-
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("shards")
-        yield "s3://shards"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture(scope="module")

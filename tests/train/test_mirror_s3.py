@@ -11,9 +11,6 @@ from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError
 
-pytest.importorskip("s3fs", reason='S3 needs: pip install "depthrank[test-s3]"')
-moto_server = pytest.importorskip("moto.server", reason='S3 needs: pip install "depthrank[test-s3]"')
-
 pytestmark = [
     pytest.mark.slow,
     # of botocore, aiobotocore and werkzeug, which are not ours
@@ -21,26 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """A URL in an empty bucket; what s3fs needs to find the server is in the environment."""
-    import s3fs
-
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("runs")
-        yield "s3://runs/mine"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def store_of(run_dir: Path, url: str) -> CheckpointStore:
