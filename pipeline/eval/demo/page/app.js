@@ -134,6 +134,7 @@ async function reasonOf(answer) {
 function show(head, image, map) {
   state.map = map;
   find("result").hidden = false;
+  find("result").style.setProperty("--aspect", String(map.width / map.height));
   views[0].show(image, map.width, map.height);
   views[1].show(map.colours(state.facts.palette), map.width, map.height);
   find("picture-caption").textContent = `Picture, ${head.picture_width} × ${head.picture_height} pixels`;

@@ -34,7 +34,6 @@ export class View {
   show(image, width, height) {
     this.canvas.width = width;
     this.canvas.height = height;
-    this.element.style.setProperty("--aspect", String(width / height));
     const context = this.canvas.getContext("2d");
     if (image instanceof ImageData) {
       context.putImageData(image, 0, 0);
