@@ -80,6 +80,7 @@ def _serve(options: argparse.Namespace) -> int:
     inference = chosen_inference(options)
     if not 0 <= options.port <= LAST_PORT:
         raise ConfigError(f"--port must be 0 to {LAST_PORT}, not {options.port}")
+    served = served_names(options.host, options.allow_host)
     with _listen(options.host, options.port) as listener:
         device, reason = choose_device(options.device)
         loaded = _load(options.checkpoint, str(device))
@@ -93,7 +94,7 @@ def _serve(options: argparse.Namespace) -> int:
             "options": inference.describe(),
         }
         predictor = Predictor(loaded.net, device, inference=inference)
-        server = DemoServer(demo_app(predictor, about, served_names(options.host, options.allow_host)))
+        server = DemoServer(demo_app(predictor, about, served))
         port = listener.getsockname()[1]
         if not is_loopback(options.host):
             print(

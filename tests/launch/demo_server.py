@@ -29,8 +29,8 @@ class RedIsNear(nn.Module):
 
 
 @contextmanager
-def serving(net, bounds=Bounds()):  # noqa: B008 - frozen
-    demo = demo_app(Predictor(net, "cpu"), {"weights": "<b>test</b>"}, served_names("127.0.0.1"), bounds)
+def serving(net, bounds=Bounds(), names=()):  # noqa: B008 - frozen
+    demo = demo_app(Predictor(net, "cpu"), {"weights": "<b>test</b>"}, served_names("127.0.0.1", names), bounds)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = DemoServer(demo)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

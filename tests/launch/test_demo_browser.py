@@ -98,6 +98,24 @@ def test_two_clicks_tell_which_point_is_nearer_and_by_how_much(page, ramp):
 WIDTH_OF_VIEW = "return document.querySelector('#picture').getBoundingClientRect().width"
 
 
+def test_a_finger_sets_and_drags_points(page, ramp):
+    page.emulate(390, 800, phone=True)
+    try:
+        show(page, ramp)
+        page.click("#picture", 0.3, 0.5, kind="touch")
+        page.click("#depth", 0.6, 0.5, kind="touch")
+        assert text(page, "#verdict").startswith("B is nearer than A")
+        page.click("#depth .mark-b", to=(0.5 - (0.6 - 0.1) * page.run(WIDTH_OF_VIEW) / 34, 0.5), kind="touch")
+        assert mark(page, "picture", "b") == pytest.approx([0.1, 0.5], abs=0.02)
+        assert text(page, "#verdict").startswith("A is nearer than B")
+        top, bottom = page.run(
+            "const r = document.querySelector('#verdict').getBoundingClientRect(); return [r.top, r.bottom]"
+        )
+        assert 0 <= top < bottom <= 800, "what the points say stays in sight"
+    finally:
+        page.emulate(1200, 900)
+
+
 def test_the_colours_are_those_of_the_command_line(page, ramp):
     from pipeline.eval.colour import colourise
 
@@ -140,7 +158,7 @@ def test_keys_alone_are_enough(page, ramp):
     assert all(names)
 
 
-def test_a_dropped_file_and_the_scene_are_shown_and_a_broken_file_is_explained(page, tmp_path):
+def test_a_dropped_file_a_pasted_one_and_the_scene_are_shown_and_a_broken_file_is_explained(page, tmp_path):
     drop = (
         "const data = new DataTransfer(); data.items.add(new File([%s], '<b>x</b>.png'));"
         "document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));"
@@ -155,6 +173,13 @@ def test_a_dropped_file_and_the_scene_are_shown_and_a_broken_file_is_explained(p
     page.wait_for(SHOWN)
     assert text(page, "#problem") == ""
     assert text(page, "#picture-caption") == "Picture, 480 × 360 pixels"
+    page.run("document.querySelector('#result').hidden = true")
+    page.run(
+        "return fetch('example.png').then((answer) => answer.blob()).then((blob) => { const data = new DataTransfer();"
+        "data.items.add(new File([blob], 'image.png'));"
+        "document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data })) })"
+    )
+    page.wait_for(SHOWN)
     page.run("document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: new DataTransfer(), bubbles: true }))")
     assert "no file" in text(page, "#problem")
 

@@ -53,8 +53,8 @@ class Browser:
             down_up = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
             call(f"{self._base}/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": down_up}]})
 
-    def click(self, css, x_share=0.5, y_share=0.5, to=None):
-        """Click inside an element; with `to` press there and let go at that other share of it."""
+    def click(self, css, x_share=0.5, y_share=0.5, to=None, *, kind="mouse"):
+        """Click inside an element; with `to` press there and let go at that other share of it. Or `touch` it."""
         box = self.run(
             f"const e = document.querySelector({css!r}); e.scrollIntoView({{block: 'center'}});"
             "const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
@@ -65,7 +65,7 @@ class Browser:
         ]
         down, up = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
         parts = [moves[0], down, *moves[1:], up]
-        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": parts}
+        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": parts}
         call(f"{self._base}/actions", {"actions": [pointer]})
 
     def put_file(self, css, path):

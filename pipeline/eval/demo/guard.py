@@ -16,6 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shards.errors import ConfigError
+
 __all__ = ["Guard", "ServedNames", "is_loopback", "served_names"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -56,7 +58,15 @@ def served_names(bind: str, also: Iterable[str] = ()) -> ServedNames:
         bind: The address it listens at. Loopback is served under its own names only; any other also under every
             number and under the machine's own name.
         also: Further names, such as that of a reverse proxy.
+
+    Raises:
+        ConfigError: One of these is no plain name.
     """
+    also = list(also)
+    for name in also:
+        match = _HOST.fullmatch(name.lower())
+        if match is None or match["name"] != name.lower():
+            raise ConfigError(f"--allow-host {name}: give a name alone, without scheme and port")
     names = {*_LOOPBACK, *(name.lower() for name in also)}
     if is_loopback(bind):
         return ServedNames(frozenset(names), any_address=False)
