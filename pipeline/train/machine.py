@@ -20,6 +20,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from pipeline.train.config import RunConfig, TrainConfig
 from shards.errors import ConfigError, DepthRankError
+from shards.posix import num_cores, require_posix
 
 __all__ = [
     "Choice",
@@ -160,8 +161,9 @@ def open_machine(config: RunConfig) -> Machine:
     """Join the other processes and settle device and precision.
 
     Raises:
-        ConfigError: The environment contradicts the config, or the device lacks the precision.
+        ConfigError: The environment contradicts the config, the device lacks the precision, or the system file locks.
     """
+    require_posix("training")
     conflicts = environment_conflicts(config.train, os.environ)
     if conflicts:
         raise ConfigError("\n".join(conflicts))
@@ -182,7 +184,7 @@ def open_machine(config: RunConfig) -> Machine:
     place = Choice("device", _device_name(accelerator.device), "the one that this process was given")
     if device == "cpu":
         asked = _asks_for_cpu(os.environ)
-        place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else "no CUDA GPU was found")
+        place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else _why_cpu())
     size = Choice("processes", str(accelerator.num_processes), "as launched")
     return Machine(
         accelerator=accelerator,
@@ -285,14 +287,19 @@ def choose_threads(configured: int, recorded: int | None, cores: int, local_proc
 
 def set_threads(configured: int, recorded: int | None, local_processes: int) -> Choice:
     """Settle the CPU threads of this process; see `choose_threads`. Launchers set them silently, so this comes last."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    choice = choose_threads(configured, recorded, cores, local_processes)
+    choice = choose_threads(configured, recorded, num_cores(), local_processes)
     torch.set_num_threads(int(choice.value))
     return choice
 
 
 def _asks_for_cpu(environ: Mapping[str, str]) -> bool:
     return environ.get("ACCELERATE_USE_CPU", "false").lower() in {"1", "true", "yes"}
+
+
+def _why_cpu() -> str:
+    if torch.backends.mps.is_available():
+        return "an Apple GPU has no float64, in which losses and counts are summed; it serves prediction"
+    return "no CUDA GPU was found"
 
 
 def _device_name(device: torch.device) -> str:
