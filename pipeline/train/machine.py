@@ -38,6 +38,18 @@ __all__ = [
 FIRST_GPU_WITH_BF16 = (8, 0)
 SPARE_TIMEOUT_MINUTES = 10.0
 ACCELERATE_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+OWNED_SETTINGS = (
+    ("train.micro_batch_size", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "gradient_accumulation_steps", ("1", "auto")),
+    ("optim.clip_grad_norm", "ACCELERATE_GRADIENT_CLIPPING", "gradient_clipping", ("none", "auto")),
+    ("train.compile", "ACCELERATE_DYNAMO_BACKEND", "dynamo_config", ("no",)),
+)
+"""Ours, the variable of a launcher that contradicts it, its name in an Accelerate config, values that claim nothing."""
+OTHER_ENGINES = {
+    "DEEPSPEED": "deepspeed_config",
+    "FSDP": "fsdp_config",
+    "MEGATRON_LM": "megatron_lm_config",
+    "PARALLELISM_CONFIG": "parallelism_config",
+}
 T = TypeVar("T")
 
 
@@ -227,21 +239,25 @@ def environment_conflicts(train: TrainConfig, environ: Mapping[str, str]) -> lis
             f"train.precision: {train.precision}, but the launcher set ACCELERATE_MIXED_PRECISION={precision}; "
             "set train.precision to it, or drop mixed_precision from the Accelerate config or command"
         )
-    steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
-    if steps not in {"", "1", "auto"}:
+    for key, variable, name, idle in OWNED_SETTINGS:
+        value = environ.get(variable, "")
+        if value.lower() not in {"", *idle}:
+            conflicts.append(
+                f"{key}: it alone decides, but the launcher set {variable}={value}; drop {name} from the Accelerate "
+                "config or command, or unset the variable"
+            )
+    device = environ.get("ACCELERATE_TORCH_DEVICE", "")
+    if device and device.partition(":")[0] != device_type(environ):
         conflicts.append(
-            f"train.micro_batch_size: {train.micro_batch_size} decides how gradients are accumulated, but the "
-            f"launcher set ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps}; unset it"
+            f"train: computes on {device_type(environ)} here, but ACCELERATE_TORCH_DEVICE={device} is set; unset it"
         )
-    backend = environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
-    if backend.lower() not in {"", "no"}:
-        conflicts.append(
-            f"train.compile: it alone decides, but the launcher set ACCELERATE_DYNAMO_BACKEND={backend}; unset it"
-        )
-    for engine in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
-        name = f"ACCELERATE_USE_{engine}"
-        if environ.get(name, "false").lower() in {"1", "true"}:
-            conflicts.append(f"train: runs on plain data parallelism, but the launcher set {name}; unset it")
+    for engine, name in OTHER_ENGINES.items():
+        variable = f"ACCELERATE_USE_{engine}"
+        if environ.get(variable, "false").lower() in {"1", "true"}:
+            conflicts.append(
+                f"train: runs on plain data parallelism, but the launcher set {variable}; drop {name} from the "
+                "Accelerate config or command (distributed_type: MULTI_GPU, or 'NO'), or unset the variable"
+            )
     return conflicts
 
 
