@@ -18,6 +18,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +53,24 @@ class Job:
         self.signal_all(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(kill_wait)
-        self.signal_all(signal.SIGKILL)
-        self.process.wait(60)
+        self._kill()
 
     def node_fails(self) -> None:
         """Everything is gone at once."""
-        self.signal_all(signal.SIGKILL)
-        self.process.wait(60)
+        self._kill()
 
     def signal_all(self, number: int) -> None:
         for pid in self._processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def _kill(self) -> None:
+        self.signal_all(signal.SIGKILL)
+        self.process.wait(60)
+        until = time.monotonic() + 60
+        while self._processes():
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
     def wait(self, seconds: float = 120) -> int:
         return self.process.wait(seconds)
@@ -74,7 +81,9 @@ class Job:
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with contextlib.suppress(OSError):
-                    if f"{MARKER}={self.marker}".encode() in (folder / "environ").read_bytes():
+                    if (
+                        f"{MARKER}={self.marker}".encode() in (folder / "environ").read_bytes()
+                    ):  # empty once it has died
                         found.append(int(folder.name))
         return found
 
