@@ -137,6 +137,8 @@ class HubRepository:
             raise RunError(f"{self.name} {what}: HF_HUB_OFFLINE is set; unset it to push") from error
         except self._hub.errors.HfHubHTTPError as error:
             raise RunError(f"{self.name} {what}: {_refusal(error)}") from error
+        except ValueError as error:  # the card, which the Hub checks before anything is sent
+            raise RunError(f"{self.name} {what}: the Hub refuses it: {_line(error)}") from error
         except Exception as error:  # its HTTP library differs from version to version
             raise RunError(
                 f"{self.name} {what}: the Hugging Face Hub cannot be reached ({_line(error)}); with a network, give "

@@ -119,7 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         path = self.path.partition("?")[0]
         if path == "/api/validate-yaml":
-            return self._answer({"errors": [], "warnings": []})
+            unknown = b"made-up-1.0" in body
+            errors = [{"message": '"license" must be one of [apache-2.0, mit, other]'}] if unknown else []
+            return self._answer({"errors": errors, "warnings": []}, 400 if unknown else 200)
         if self._right != "write":
             return self._refuse(403, "You don't have the rights to do that")
         if path == "/api/repos/create":

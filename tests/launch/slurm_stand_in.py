@@ -65,10 +65,11 @@ class Job:
                 os.kill(pid, number)
 
     def _kill(self) -> None:
+        processes = self._processes()
         self.signal_all(signal.SIGKILL)
         self.process.wait(60)
         until = time.monotonic() + 60
-        while self._processes():
+        while any(map(_lives, processes)):  # one that dies holds its locks to the end
             assert time.monotonic() < until
             time.sleep(0.02)
 
@@ -81,11 +82,16 @@ class Job:
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with contextlib.suppress(OSError):
-                    if (
-                        f"{MARKER}={self.marker}".encode() in (folder / "environ").read_bytes()
-                    ):  # empty once it has died
+                    if f"{MARKER}={self.marker}".encode() in (folder / "environ").read_bytes():
                         found.append(int(folder.name))
         return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 class Slurm:
