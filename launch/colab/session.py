@@ -120,7 +120,7 @@ class ColabSession:
             copier.join()
         self.copy_logs()
         status = read_status(self.run) if self.run.is_dir() else None
-        if status is None or (code and status.state != "failed"):
+        if status is None or (code and (code, status.state) != (1, "failed")):
             raise RunError(f"training ended with code {code}; what it said is above")
         return describe(status)
 

@@ -150,6 +150,31 @@ def test_mistakes_are_told_before_anything_runs(tmp_path):
     assert error._render_traceback_() == ["error: one line"], "IPython shows no traceback"
 
 
+SAVES = """
+import signal, sys, time
+def stop(*_):
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, stop)
+print("step 1", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_stop_button_is_passed_on_and_waited_for(tmp_path):
+    said = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line == "step 1":
+            raise KeyboardInterrupt
+
+    recipe = LaunchedRun(tmp_path, "shards").config
+    session = ColabSession(str(recipe), "a", drive=tmp_path / "drive", place=tmp_path, say=say)
+    assert session._run([sys.executable, "-c", SAVES]) == 0
+    assert said == ["step 1", "asked to stop: it saves and ends; interrupt again to end it at once", "saved"]
+
+
 class Drive(ModuleType):
     """`google.colab.drive`."""
 
