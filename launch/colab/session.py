@@ -19,7 +19,7 @@ from pathlib import Path
 from launch.colab.precision import Gpu, lent_gpu, precision_for, recorded_precision
 from launch.config.report import write_value
 from launch.recipe import load_recipe
-from pipeline.train.checkpoint_search import step_folders
+from pipeline.train.checkpoint_search import step_folders, step_in
 from pipeline.train.config import RunConfig
 from pipeline.train.mirror import Mirror
 from pipeline.train.status import describe, read_status
@@ -89,7 +89,7 @@ class ColabSession:
 
     def describe(self) -> str:
         """What this session has and where its run stands."""
-        newest = max((int(folder.name[5:]) for folder in step_folders(self.copy / "checkpoints")), default=None)
+        newest = self._newest_on_drive()
         return "\n".join(
             [
                 f"GPU: {self.gpu or 'none'}",
@@ -146,7 +146,10 @@ class ColabSession:
         self.copy_logs()
         own = step_folders(self.run / "checkpoints")
         if not own:
-            return f"{self.run} has no checkpoint yet"
+            there = self._newest_on_drive()
+            return (
+                "there is no checkpoint yet" if there is None else f"Drive has step {there}, and there is no newer one"
+            )
         mirror = Mirror(str(self.copy.parent), self.run.name, self.config.checkpoint)
         mirror.offer(own[-1])
         mirror.finish(FINISH_SECONDS, lambda: False)
@@ -161,6 +164,9 @@ class ColabSession:
                 _copy_changed(self.run / name, self.copy / name)
             except OSError as error:
                 self._say(f"{name} is not copied to Drive: {error.strerror or error}")
+
+    def _newest_on_drive(self) -> int | None:
+        return max(map(step_in, step_folders(self.copy / "checkpoints")), default=None)
 
     def _copy_logs_until(self, ended: threading.Event) -> None:
         while not ended.wait(LOG_SECONDS):

@@ -171,6 +171,9 @@ def test_the_stop_button_is_passed_on_and_waited_for(tmp_path):
 
     recipe = LaunchedRun(tmp_path, "shards").config
     session = ColabSession(str(recipe), "a", drive=tmp_path / "drive", place=tmp_path, say=say)
+    assert session.finish() == "there is no checkpoint yet"
+    (tmp_path / "drive" / "a" / "checkpoints" / "step_00000007").mkdir(parents=True)
+    assert session.finish() == "Drive has step 7, and there is no newer one"
     assert session._run([sys.executable, "-c", SAVES]) == 0
     assert said == ["step 1", "asked to stop: it saves and ends; interrupt again to end it at once", "saved"]
 
