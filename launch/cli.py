@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": "inverse depth of a picture or of a folder of pictures",
     "demo": "a page: drop a picture, click two points, see which is nearer",
     "export": "a network as a folder for others, with a model card, and as ONNX",
+    "push": "a network, its config and its model card to the Hugging Face Hub",
     "report": "one HTML page about a run: curves, figures, pictures, settings",
     "status": "how a run stands, as text and exit code",
 }

@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         help="serve under this name too, such as that of a reverse proxy; may be repeated",
     )
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto: CUDA, else an Apple GPU, else cpu)",
     )
     add_inference_options(parser)
     return parser
