@@ -34,6 +34,7 @@ COMMANDS = {
     "push": "a network, its config and its model card to the Hugging Face Hub",
     "report": "one HTML page about a run: curves, figures, pictures, settings",
     "status": "how a run stands, as text and exit code",
+    "kaggle": "training on Kaggle: uploads, notebook, chained versions",
 }
 
 EXIT_DIVERGED = 1

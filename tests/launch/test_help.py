@@ -23,6 +23,7 @@ ENTRY_POINTS = [
         "export",
         "status",
         "quickstart",
+        "kaggle",
     )
     if importlib.util.find_spec(f"launch.{name}")
 ]
