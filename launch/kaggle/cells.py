@@ -71,8 +71,10 @@ def check(values: Mapping[str, object]) -> "NotebookSession":
     start = time.monotonic()
     attached = look(place.input)
     print(f"attached  {_counted(attached)}; searched in {time.monotonic() - start:.1f} s")
-    for path in [*attached.shards, *attached.runs, *attached.wheels]:
+    for path in [*attached.shards, *attached.wheels]:
         print(f"          {path}")
+    for path in attached.runs:
+        print(f"          {path} up to step {newest_step(path)}")
     if attached.is_cut:
         print("note: the input has too many folders to search them all; attach less")
     return NotebookSession(settings, place, gpus, attached)
@@ -236,7 +238,7 @@ class NotebookSession:
         for name, split in manifest.splits.items():
             unpacked = find_shards(shards, split.shards)
             size = sum(shard.bytes for shard in split.shards) / 1e9
-            kind = f"{len(split.shards)} tar files"
+            kind = f"{len(split.shards)} tar file(s)"
             if unpacked:
                 kind += f", {len(unpacked)} of them unpacked by Kaggle: read as folders, each sample verified"
             print(f"          {name}: {split.samples} samples, {size:.2f} GB, {kind}")

@@ -42,7 +42,7 @@ def show_tensorboard(run_dir: Path) -> None:
     """Start TensorBoard inside an interactive notebook; else say how to look at the curves."""
     options = f"--logdir {run_dir} --samples_per_plugin images=200"
     if _is_notebook() and os.environ.get("KAGGLE_KERNEL_RUN_TYPE") == "Interactive":
-        from tensorboard import notebook
+        from tensorboard import notebook  # type: ignore[import-untyped]
 
         notebook.start(options)
     else:

@@ -57,7 +57,7 @@ class Version:
     """What a session has left.
 
     Attributes:
-        code: 0, 1 for a cell that failed, 137 for a session that was killed.
+        code: 0, or another one where a cell failed or the session was killed.
         seconds: Of the whole session.
         first_seen: Seconds from its begin until its log held a text that was looked for.
     """
@@ -106,14 +106,18 @@ class KaggleMachine:
         seen: dict[str, float] = {}
         with log.open("w") as file:
             process = subprocess.Popen(command, env=_environment(root), stdout=file, stderr=subprocess.STDOUT)
-            while process.poll() is None:
-                text = log.read_text(errors="replace")
-                if look_for and look_for in text:
-                    seen.setdefault(look_for, time.monotonic() - start)
-                if watch(text):
-                    _kill_first_process(process.pid)
-                    process.wait()
-                time.sleep(0.02)
+            try:
+                while process.poll() is None:
+                    text = log.read_text(errors="replace")
+                    if look_for and look_for in text:
+                        seen.setdefault(look_for, time.monotonic() - start)
+                    if watch(text):
+                        _kill_first_process(process.pid)
+                        process.wait()
+                    time.sleep(0.02)
+            finally:  # a test that is given up leaves no session behind
+                _kill_first_process(process.pid)
+                process.wait()
         return Version(process.returncode, output, log.read_text(errors="replace"), time.monotonic() - start, seen)
 
 

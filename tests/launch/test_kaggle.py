@@ -2,12 +2,16 @@
 
 import json
 import re
+import signal
+import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
 from launch.cli import run_command
 from launch.kaggle import cells, checks, main, training, wheels
@@ -15,7 +19,9 @@ from launch.kaggle.mounts import Attached, KagglePlace, look, newest_step
 from launch.kaggle.notebook import code_cells, notebook_bytes
 from launch.kaggle.settings import Settings
 from launch.kaggle.space import will_write
-from launch.kaggle.upload import check_folder, prepare_shards
+from launch.kaggle.upload import check_folder, prepare_code, prepare_shards
+from model import DepthNet
+from model.config import ModelConfig
 from pipeline.data.store import ShardStore
 from pipeline.train.config import RunConfig
 from shards.errors import ConfigError, RunError
@@ -383,3 +389,43 @@ def test_the_first_cell_holds_the_settings_it_was_made_with() -> None:
     namespace: dict = {}
     exec(text, namespace)
     assert Settings.given(**namespace["SETTINGS"]) == settings
+
+
+def test_the_stop_button_lets_the_run_save(tmp_path) -> None:
+    waits = (
+        "import pathlib, time; print('training', flush=True)\n"
+        "while not pathlib.Path('run/STOP').exists(): time.sleep(0.02)\n"
+        "print('saved')"
+    )
+    program = (
+        "import sys; from pathlib import Path; from launch.kaggle.training import run_to_end\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        f"sys.exit(run_to_end([sys.executable, '-c', {waits!r}], site=here, cwd=here, run_dir=here / 'run'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "training\n":
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert "stopping: the run ends at its next step and saves" in rest
+    assert rest.endswith("saved\n")
+
+
+@pytest.mark.slow
+def test_imagenet_weights_are_taken_along_in_a_form_that_kaggle_keeps(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    given = torchvision.models.resnet18().state_dict()
+    torch.save(given, cache / weights.url.rpartition("/")[2])  # as if it had been downloaded before
+    recipe = tmp_path / "tiny.yaml"
+    recipe.touch()
+    prepare_code(tmp_path / "code", "me/depthrank-code", recipes=[recipe], wheels=[], encoder_weights="resnet18")
+    path = tmp_path / "code" / "resnet18-imagenet.safetensors"
+    net = DepthNet.from_config(ModelConfig(encoder="resnet18", decoder_channels=8, encoder_weights=str(path)))
+    assert torch.equal(net.encoder.state_dict()["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])

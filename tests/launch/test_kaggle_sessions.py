@@ -114,7 +114,7 @@ def test_three_sessions_end_as_one(uploads, whole, tmp_path) -> None:
         },
         watch=lambda log: f"\nstep {kill_at}/" in log,
     )
-    assert second.code == 137, second.log
+    assert second.code != 0, second.log
     assert "unpacked by Kaggle" in second.log
     assert f"start     step {stopped.step}\n" in second.log
     assert "log(s) of the earlier sessions carried over" in second.log
@@ -122,7 +122,7 @@ def test_three_sessions_end_as_one(uploads, whole, tmp_path) -> None:
     killed = read_status(second.output / "runs" / "tiny")
     assert (killed.state, killed.reason) == ("stopped", "was killed: nobody holds the run's lock")
 
-    before = {version: content(version.output) for version in (first, second)}
+    before = [content(first.output), content(second.output)]
     third = machine.run(
         notebook(expect_step=stopped.step + 1),
         {
@@ -136,7 +136,7 @@ def test_three_sessions_end_as_one(uploads, whole, tmp_path) -> None:
     resumed = int(re.search(r"resumes from .*step_(\d+):", third.log)[1])
     assert stopped.step < resumed < kill_at  # the newest of both, and what the kill cost is done again
     assert "Finished. The network is" in third.log
-    assert {version: content(version.output) for version in (first, second)} == before
+    assert [content(first.output), content(second.output)] == before
 
     assert weights(third) == weights(whole)
     figures = {
