@@ -158,9 +158,9 @@ def test_what_a_killed_version_had_may_be_lost(uploads, whole, tmp_path) -> None
         {**attached, "notebooks/me/depthrank": first.output},
         watch=lambda log: "\nstep 55/" in log,
     )
-    last = machine.run(notebook(expect_step=30), {**attached, "notebooks/me/depthrank": first.output})
+    last = machine.run(notebook(expect_step=20), {**attached, "notebooks/me/depthrank": first.output})
     assert last.code == 0, last.log
-    assert steps_logged(last.log)[0] == 35
+    assert steps_logged(last.log)[0] in (25, 35)  # the last save may not have been whole
     assert weights(last) == weights(whole)
 
 
