@@ -1,10 +1,6 @@
 """What `metrics.jsonl` and `samples.jsonl` have in common: JSON lines, each with a step and the session that wrote it.
 
-    class MyLog(SessionLog):
-        def __init__(self, path):
-            super().__init__()
-            for line, entry in self.survey(path): ...
-            self.open(path)
+A log of its own kind goes through `survey`, mends the file as it sees fit, and opens it for what is added.
 """
 
 import json
