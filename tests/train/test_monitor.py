@@ -214,7 +214,7 @@ def test_a_resumed_run_has_each_point_once_in_all_logs(tmp_path):
     with Monitor(tmp_path, config, total_steps=1200, resume_step=20) as monitor:
         for step in (30, 40, 50):
             monitor.step(record(step, loss=2.0))
-        monitor.evaluation({"val/whdr": 0.25}, 50)
+        monitor.evaluation({"val/whdr": 0.25}, {}, 50)
     expected = [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0), (50, 2.0)]
     lines = list(read_metrics(tmp_path / "metrics.jsonl"))
     assert [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line] == expected
@@ -256,14 +256,14 @@ def test_a_run_folder_that_cannot_be_written_ends_no_run(tmp_path, caplog):
     (tmp_path / "pictures").write_bytes(b"")
     with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
         monitor.step(record(1))
-        monitor.pictures(np.zeros((8, 8, 3), np.uint8), 1)
+        monitor.pictures({"val/pictures": np.zeros((8, 8, 3), np.uint8)}, 1)
     assert len([entry for entry in caplog.records if entry.levelno == logging.WARNING]) == 3
 
 
 def test_pictures_keep_the_latest_file_and_all_in_tensorboard(tmp_path):
     with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
         for step, value in ((1, 0), (2, 255)):
-            monitor.pictures(np.full((16, 24, 3), value, np.uint8), step)
+            monitor.pictures({"val/pictures": np.full((16, 24, 3), value, np.uint8)}, step)
         monitor.describe({"run": "x"}, {"python": "3"})
     files = list((tmp_path / "pictures").iterdir())
     assert [file.name for file in files] == ["latest.jpg"]
@@ -302,7 +302,7 @@ def monitored(folder, steps, resume_step, **changes):
         for step in steps:
             monitor.step(record(step))
             monitor.samples(step, consumed(step))
-        monitor.pictures(np.zeros((8, 8, 3), np.uint8), steps[-1])
+        monitor.pictures({"val/pictures": np.zeros((8, 8, 3), np.uint8)}, steps[-1])
         return monitor.session
 
 

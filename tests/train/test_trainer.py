@@ -177,7 +177,7 @@ def test_average_counts_and_figures_of_health_survive_a_stop(tmp_path, dataset):
     assert all(torch.equal(average[name], exported[name]) for name in average)
     assert all(torch.equal(average[name], given[name]) for name in average)
     config = make_config(whole, dataset, **changes)
-    figures = Validation(config, open_machine(config), DepthNet.from_pretrained(whole)).figures(lambda: False)
+    figures = Validation(config, open_machine(config), DepthNet.from_pretrained(whole)).evaluate(lambda: False).figures
     assert json.loads((whole / "metrics.json").read_text())["latest"] == {**figures, "step": 4}
     lines = [line for line in read_metrics(whole / "metrics.jsonl") if "train/loss" in line]
     assert [line["health/clipped_steps"] for line in lines] == [1, 2, 3, 4]
@@ -296,11 +296,13 @@ def test_evaluation_leaves_modes_weights_and_randomness_as_they_are(tmp_path, da
     modes = [module.training for module in parts.net.modules()]
     weights = {name: value.clone() for name, value in parts.net.state_dict().items()}
     state = torch.get_rng_state()
-    figures = validation.figures(lambda: False)
-    assert validation.pictures(lambda: False).shape == (2 * 192, 1024, 3)
-    assert figures == validation.figures(lambda: False)
+    figures = validation.evaluate(lambda: False).figures
+    shapes = {tag: picture.shape for tag, picture in validation.pictures(lambda: False).items()}
+    assert shapes["val/pictures"] == (2 * 192, 1024, 3)
+    assert shapes["val/pair_overlay"][1:] == (978, 3)
+    assert figures == validation.evaluate(lambda: False).figures
     assert 0 < figures["val/pairs"] <= 3 * 64
-    assert validation.figures(lambda: True) is None
+    assert validation.evaluate(lambda: True) is None
     assert validation.pictures(lambda: True) is None
     assert torch.equal(state, torch.get_rng_state())
     assert modes == [module.training for module in parts.net.modules()]
@@ -384,7 +386,7 @@ def test_the_figure_of_two_processes_is_that_of_the_network_that_is_saved(tmp_pa
     config = make_config(tmp_path / "run", dataset, optim__lr=0.05, optim__name="sgd")
     assert run_in_processes(tmp_path, config, 2)[0] == 2
     saved = DepthNet.from_pretrained(tmp_path / "run")
-    figures = Validation(config, open_machine(config), saved).figures(lambda: False)
+    figures = Validation(config, open_machine(config), saved).evaluate(lambda: False).figures
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["latest"] == {**figures, "step": 6}
 
 
