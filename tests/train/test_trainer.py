@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -324,13 +325,27 @@ def test_the_plan_takes_a_step_and_writes_nothing(tmp_path, dataset):
     assert not (tmp_path / "run").exists()
     # 11 samples, 100 epochs, batches of 4.
     assert (result.steps, result.samples) == (275, 11)
-    assert result.hours == pytest.approx(275 * result.step_seconds / 3600)
+    # Every 4 steps and after the last, which is no multiple of 4.
+    assert result.evaluations == 69
+    assert result.evaluation_seconds > 0
+    seconds = 275 * result.step_seconds + 69 * result.evaluation_seconds
+    assert result.hours == pytest.approx(seconds / 3600)
     assert result.sessions == np.ceil(result.hours / 1e-3)
     assert np.isfinite(result.loss)
     text = str(result)
     assert "275 steps = 100 epochs of 11 samples, batches of 4 = 1 process(es) x 4, 2 pass(es) each" in text
+    assert f"sessions: {result.sessions} of 0.001 h (session.max_hours, counted from the start" in text
+    assert "; 1 week(s) of Kaggle's 30 h of GPU" in text
     assert "precision: bf16" in text
     assert "threads: 1 (train.threads)" in text
+
+
+def test_the_plan_counts_sessions_and_weeks_of_a_long_run(tmp_path, dataset):
+    result = plan(make_config(tmp_path / "run", dataset))
+    assert "sessions: 1 of 11 h (as on Kaggle; session.max_hours is not set); 1 week(s) of" in str(result)
+    for hours, sessions, weeks in ((10.9, 1, 1), (11.1, 2, 1), (30.1, 3, 2), (61, 6, 3)):
+        long = replace(result, hours=hours)
+        assert (long.sessions, long.kaggle_weeks) == (sessions, weeks)
 
 
 RANK_SCRIPT = """
