@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run besides curves: charts put together, settings as columns, settings as text.
 
-log.layout(LAYOUT); log.hparams_start(columns(settings), FINAL_METRICS); log.text("config", as_text(settings))
+log.layout(LAYOUT, step); log.text("config", as_text(settings), step)
+log.settings_table(columns(settings), FIRST_COLUMNS, FINAL_METRICS, step)
 """
 
 import json
@@ -12,7 +13,7 @@ import yaml
 from pipeline.eval.report.privacy import public
 from pipeline.train.contradictions import decisive_settings
 
-__all__ = ["FINAL_METRICS", "LAYOUT", "as_text", "columns"]
+__all__ = ["FINAL_METRICS", "FIRST_COLUMNS", "LAYOUT", "as_text", "columns"]
 
 LAYOUT = {
     "progress": {
@@ -22,7 +23,7 @@ LAYOUT = {
     },
     "health": {
         "gradient norm": ["health/grad_norm"],
-        "update and parameter norm": ["health/update_norm", "health/param_norm"],
+        "size of an update": ["health/update_norm"],
         "steps that did not count": ["health/empty_steps", "health/overflowed_steps", "health/replaced_samples"],
     },
     "speed": {
@@ -39,6 +40,10 @@ FINAL_METRICS = {
     "perf/images_per_s": "images/s",
 }
 """Tag -> name of the figures that stand beside the settings: the last points of these curves."""
+
+
+FIRST_COLUMNS = ("loss.name", "model.encoder", "optim.lr", "train.batch_size", "train.size")
+"""Settings that the table shows at once; of the others each has a box to tick."""
 
 
 def columns(settings: Mapping[str, Any]) -> dict[str, float | str | bool]:

@@ -22,7 +22,7 @@ PANEL_HW = (192, 256)
 SHEET_PANEL_HW = (360, 480)
 """The same of the sheet of pairs."""
 SHEET_COLUMNS = 2
-LEGEND = ("thin line: right, thick with a cross: wrong", "larger dot: nearer in truth")
+LEGEND = ("thin: order right, thick with a cross: order wrong", "larger dot: nearer in truth")
 PAIRS_DRAWN = 32
 """More lines would hide the picture."""
 BACKGROUND = 24

@@ -36,8 +36,9 @@ class Histogram(NamedTuple):
 class Spread:
     """An even share of the values that it is given: every one at first, then every third, ninth and so on."""
 
-    def __init__(self, max_values: int = MAX_VALUES) -> None:
-        """Keep at most `max_values`."""
+    def __init__(self, *, scale: float = 1.0, max_values: int = MAX_VALUES) -> None:
+        """Keep at most `max_values`, each times `scale`."""
+        self._scale = scale
         self._max_values = max_values
         self._kept: NDArray[np.float32] = np.empty(0, dtype=np.float32)
         self._seen = 0
@@ -45,13 +46,16 @@ class Spread:
         """How many values each one that is kept stands for; a power of 3, so that it rarely falls into step with the
         width of a picture."""
 
-    def add(self, values: NDArray[Any]) -> None:
-        """Add values of any shape; those that are not finite do not count."""
-        flat = values.reshape(-1)
-        flat = flat[np.isfinite(flat)]
-        chosen = flat[-self._seen % self.stride :: self.stride].astype(np.float32)
-        self._seen += len(flat)
-        self._kept = np.concatenate([self._kept, chosen])
+    def add(self, values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> None:
+        """Add values of any shape; those that are not `known`, an array of the same shape, or not finite do not count.
+
+        Costs little once few are kept: the others are not looked at.
+        """
+        share = slice(-self._seen % self.stride, None, self.stride)
+        chosen = values.reshape(-1)[share].astype(np.float32) * np.float32(self._scale)
+        counts = np.isfinite(chosen) if known is None else np.isfinite(chosen) & known.reshape(-1)[share]
+        self._seen += values.size
+        self._kept = np.concatenate([self._kept, chosen[counts]])
         while len(self._kept) > self._max_values:
             self._kept = self._kept[::3]
             self.stride *= 3

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipeline.train.config import MonitorConfig
-from pipeline.train.dashboard import FINAL_METRICS, LAYOUT, as_text, columns
+from pipeline.train.dashboard import FINAL_METRICS, FIRST_COLUMNS, LAYOUT, as_text, columns
 from pipeline.train.histograms import Histogram
 from pipeline.train.metrics_log import MetricsLog
 from pipeline.train.progress import StepRecord, format_step_line
@@ -158,7 +158,8 @@ class Monitor:
             for tag, facts in self._facts.items():
                 self._tensorboard.text(tag, as_text(facts), self._total_steps)
             self._tensorboard.layout(LAYOUT, self._total_steps)
-            self._tensorboard.settings_table(columns(self._facts["config"]), FINAL_METRICS, self._total_steps)
+            settings = columns(self._facts["config"])
+            self._tensorboard.settings_table(settings, FIRST_COLUMNS, FINAL_METRICS, self._total_steps)
 
     def _open_missing(self) -> None:
         """Open what is not open yet; a disk may have been full at the start. Rarely: a long log is read for it."""

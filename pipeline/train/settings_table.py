@@ -1,13 +1,13 @@
 """A run's row in TensorBoard's table of settings (HPARAMS), as three summaries of one tag each.
 
-log.add(experiment(settings, {"val/whdr": "WHDR"})); log.add(run_start(settings)); ...; log.add(run_end())
+log.add(experiment(settings, ["optim.lr"], {"val/whdr": "WHDR"})); log.add(run_start(settings)); ...; log.add(run_end())
 
 The figures beside the settings are the last points of curves of the same folder. The content lies in the metadata of
 the tags, of which TensorBoard keeps the first it reads; so only what stays the same from session to session belongs
 there. torch's `summary.hparams` writes the same three at once, as successful, and knows no names of figures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
@@ -17,10 +17,16 @@ __all__ = ["experiment", "run_end", "run_start"]
 Settings = Mapping[str, float | str | bool]
 
 
-def experiment(settings: Settings, metrics: Mapping[str, str]) -> Summary:
-    """Which columns there are: settings, and figures by their tag with the name to show."""
+def experiment(settings: Settings, first: Collection[str], metrics: Mapping[str, str]) -> Summary:
+    """Which columns there are: settings, and figures by their tag with the name to show.
+
+    TensorBoard orders settings by name and shows five; those of `first` come before the others.
+    """
     content = api_pb2.Experiment(
-        hparam_infos=[api_pb2.HParamInfo(name=name, type=_type(value)) for name, value in settings.items()],
+        # Those that "differ" between runs go first; here it is told which those are likely to be.
+        hparam_infos=[
+            api_pb2.HParamInfo(name=name, type=_type(value), differs=name in first) for name, value in settings.items()
+        ],
         metric_infos=[
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name) for tag, name in metrics.items()
         ],

@@ -94,9 +94,15 @@ class TensorBoardLog:
         }
         self._add(step=step, summary=summary.custom_scalars(content))
 
-    def settings_table(self, settings: Mapping[str, float | str | bool], metrics: Mapping[str, str], step: int) -> None:
-        """Begin the run's row in the table of settings (HPARAMS): its settings, and the names of figures by tag."""
-        self._add(step=step, summary=experiment(settings, metrics))
+    def settings_table(
+        self,
+        settings: Mapping[str, float | str | bool],
+        first: Sequence[str],
+        metrics: Mapping[str, str],
+        step: int,
+    ) -> None:
+        """Begin the run's row in the table of settings (HPARAMS): settings, those of `first` first, figures by tag."""
+        self._add(step=step, summary=experiment(settings, first, metrics))
         self._add(step=step, summary=run_start(settings))
 
     def complete(self, step: int) -> None:

@@ -153,7 +153,7 @@ class _Seen:
     """What an evaluation saw on this process, for its histograms."""
 
     def __init__(self) -> None:
-        self._prediction, self._target, self._margin = Spread(), Spread(), Spread()
+        self._prediction, self._margin, self._target = Spread(), Spread(), Spread(scale=1 / CODE_MAX)
         self.spreads = {
             "val/inverse_depth": self._prediction,
             "val/target": self._target,
@@ -164,4 +164,4 @@ class _Seen:
         self._prediction.add(prediction)
         self._margin.add(pair_margins(prediction, sample.pairs))
         if sample.disparity is not None:
-            self._target.add(sample.disparity[sample.disparity > 0] / CODE_MAX)
+            self._target.add(sample.disparity, sample.disparity > 0)

@@ -65,7 +65,8 @@ def test_a_spread_keeps_an_even_share_in_bounded_memory():
 
 
 def test_values_that_are_not_finite_and_collapsed_networks_end_no_run():
-    spread = spread_of([np.nan, np.inf, 7.0, 7.0])
+    spread = spread_of([[np.nan, np.inf], [3.5, 3.5]], scale=2.0)
+    spread.add(np.full(3, 9.0), np.zeros(3, dtype=bool))
     (histogram,) = on_processes([{"a": spread}])[0].values()
     assert histogram.counts.sum() == 2
     assert histogram.edges[0] < 7 < histogram.edges[-1]

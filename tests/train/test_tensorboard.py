@@ -14,7 +14,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from pipeline.train.config import MonitorConfig
-from pipeline.train.dashboard import FINAL_METRICS, LAYOUT, as_text, columns
+from pipeline.train.dashboard import FINAL_METRICS, FIRST_COLUMNS, LAYOUT, as_text, columns
 from pipeline.train.histograms import Histogram
 from pipeline.train.metrics_log import read_metrics
 from pipeline.train.monitor import Monitor
@@ -106,6 +106,7 @@ def test_the_table_of_settings_names_the_last_points_of_curves_that_are_there(ru
     assert start.hparams["model.freeze_bn"].bool_value is False
     assert start.hparams["optim.ema_decay"].string_value == "none"
     assert {info.name for info in experiment.hparam_infos} == set(start.hparams)
+    assert {info.name for info in experiment.hparam_infos if info.differs} == set(FIRST_COLUMNS)
     assert not {name for name in start.hparams if re.match(r"run$|checkpoint|session|monitor|data\.train$", name)}
     curves = read(run / "tb")
     names = {info.name.tag for info in experiment.metric_infos}
