@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline.train.append import AppendFile, read_lines
 from pipeline.train.config import MonitorConfig
-from pipeline.train.grid import picture_grid, picture_row
+from pipeline.train.grid import pair_sheet, picture_grid, picture_row
 from pipeline.train.metrics_log import MetricsLog, read_metrics
 from pipeline.train.monitor import Monitor
 from pipeline.train.progress import StepRecord, Stopwatch, format_step_line
@@ -290,6 +290,20 @@ def test_pairs_are_drawn_green_where_right_and_red_where_wrong(shape):
     assert colours(ramp) == (True, False)
     assert colours(-ramp) == (False, True)
     assert picture_grid([picture_row(image, None, None, ramp, pairs[:0])] * 2).shape == (384, 1024, 3)
+
+
+def test_a_sheet_of_pairs_says_how_many_are_wrong_and_takes_any_shape():
+    pairs = np.array([[1, 1, 1, 8, 1], [2, 8, 2, 1, -1], [3, 1, 3, 8, -1], [4, 1, 4, 8, 0]], np.int16)
+    ramp = np.linspace(0, 1, 10, dtype=np.float32)
+    shapes = [(10, 10), (300, 10), (5, 2000)]
+    pictures = [
+        (np.full((*shape, 3), 99, np.uint8), np.resize(ramp, shape), pairs[pairs[:, :4].max(axis=1) < min(shape)])
+        for shape in shapes
+    ]
+    sheet = pair_sheet(pictures)
+    assert sheet.shape == pair_sheet([*pictures, (*pictures[0][:2], pairs[3:])]).shape  # two rows of two
+    assert sheet.shape[1] == 978
+    assert sheet.shape[0] < 900
 
 
 def consumed(step):
