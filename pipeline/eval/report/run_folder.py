@@ -17,7 +17,7 @@ from pipeline.eval.report.privacy import public
 from pipeline.train.append import read_lines
 from pipeline.train.checkpoint_folder import read_manifest
 from pipeline.train.checkpoint_manifest import step_of
-from pipeline.train.metrics_log import read_record
+from pipeline.train.session_log import read_record
 from pipeline.train.status import Status, read_status
 from shards.errors import CheckpointError, RunError, ShardError
 from shards.storage import read_bytes
