@@ -15,7 +15,7 @@ from typing import NoReturn
 from pydantic_core import PydanticUndefined
 
 from launch.config.report import write_value
-from launch.config.schema import bounds, choices, keys, tag_key, tags
+from launch.config.schema import bounds, choices, help_text, keys, tag_key, tags
 from launch.recipe import Recipe, load_recipe
 from model.config import Section
 
@@ -104,7 +104,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, shown_keys: Sequence[s
         allowed = list(kinds) or choices(field)
         given = "" if required else f"={write_value(default)}"
         said = [
-            field.description or "",
+            help_text(field),
             f"One of {', '.join(allowed)}." if allowed else "",
             bounds(field),
         ]
