@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launch.arguments import CommandParser
 from launch.cli import run_command
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     return _export(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank export",
         description="Write a network as model.safetensors, config.json and README.md (its model card, from what the "
         "run recorded), the layout of the Hugging Face Hub.",

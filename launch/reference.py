@@ -5,7 +5,6 @@
 A test compares the page with the schema, so after a change of a setting write it anew (`make reference`).
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from launch.arguments import CommandParser
 from launch.cli import run_command
 from launch.config.manual import manual
 from launch.recipe import Recipe
+from model.config import Section
 from pipeline.train.config import RunConfig
 from shards.config import PackConfig
 
 __all__ = ["main", "page"]
 
-_READERS = {"`shards`, `eyes`": PackConfig, "`train`, `samples`": RunConfig}
+_READERS: dict[str, type[Section]] = {"`shards`, `eyes`": PackConfig, "`train`, `samples`": RunConfig}
 _OPENING = """# Configuration
 
 *Written by `python -m launch.reference --out docs/configuration.md` from the schema; do not edit.*
@@ -81,7 +81,7 @@ def _readers() -> str:
     return "\n".join(["| section | read by |", "|---|---|", *rows])
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m launch.reference", description="Every setting with default, values and meaning, as Markdown."
     )

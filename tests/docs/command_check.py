@@ -29,7 +29,7 @@ from shards.errors import ConfigError
 from .command_lines import commands
 from .markdown import ROOT
 
-__all__ = ["Parsed", "parse", "problems"]
+__all__ = ["Parsed", "parse", "parser_of", "problems"]
 
 OUR_PACKAGES = {"launch", "pipeline", "shards", "model", "tests"}
 FOREIGN = set(
@@ -170,7 +170,7 @@ def _check_settings(arguments: argparse.Namespace) -> None:
 
 def _mentioned(module: str, argv: list[str]) -> list[str]:
     """Of a command within a sentence, options and keys must exist."""
-    parser = _parser_of(module)
+    parser = parser_of(module)
     known = {option for action in parser._actions for option in action.option_strings}
     found = [f"{module} has no option {word}" for word in argv if word.startswith("--") and word not in known]
     overrides = [word for word in argv if _OVERRIDE.fullmatch(word) and "." in word.partition("=")[0]]
@@ -182,7 +182,7 @@ def _mentioned(module: str, argv: list[str]) -> list[str]:
     return found
 
 
-def _parser_of(module: str) -> argparse.ArgumentParser:
+def parser_of(module: str) -> argparse.ArgumentParser:
     """The parser of a command, which asks for its help to be shown."""
     shown: list[argparse.ArgumentParser] = []
     original = argparse.ArgumentParser.print_help

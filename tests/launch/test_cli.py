@@ -130,9 +130,36 @@ def test_settings_written_as_options_are_explained(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         parser().parse_intermixed_args(["--train.steps=3"])
     assert caught.value.code == 2
-    first, *usage = capsys.readouterr().err.splitlines()
-    assert first == ("error: unrecognized arguments: --train.steps=3 (settings have no dashes: train.steps=VALUE)")
+    first, hint, *usage = capsys.readouterr().err.splitlines()
+    assert first == "error: unrecognized arguments: --train.steps=3"
+    assert hint == "  --train.steps is no option; settings have no dashes: train.steps=3"
     assert usage[0].startswith("usage: depthrank train ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["--dryrun"], "  --dryrun is no option (did you mean --dry-run?)"),
+        (["--print-confg", "train.steps=1"], "  --print-confg is no option (did you mean --print-config?)"),
+        (["--lr", "1e-3"], "  --lr is no option; settings have no dashes: optim.lr=VALUE"),
+        (["--batch-size=4"], "  --batch-size is no option; settings have no dashes: train.batch_size=4"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_answered_with_what_was_meant(argv: list[str], hint: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_intermixed_args(argv)
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err.splitlines()
+
+
+def test_a_required_option_that_was_misspelt(capsys) -> None:
+    made = CommandParser(prog="x", description="X.")
+    made.add_argument("--checkpoint", required=True)
+    with pytest.raises(SystemExit):
+        made.parse_args(["--chekpoint", "a"])
+    said = capsys.readouterr().err
+    assert "error: the following arguments are required: --checkpoint\n" in said
+    assert "  --chekpoint is no option (did you mean --checkpoint?)\n" in said
 
 
 def test_options_are_not_abbreviated() -> None:
