@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "a network as a folder for others, with a model card, and as ONNX",
     "push": "a network, its config and its model card to the Hugging Face Hub",
     "report": "one HTML page about a run: curves, figures, pictures, settings",
+    "doctor": "is this machine fit for a run? what is wrong, and how to mend it",
     "status": "how a run stands, as text and exit code",
     "kaggle": "training on Kaggle: uploads, notebook, chained versions",
 }

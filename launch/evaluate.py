@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from launch.inference_options import add_inference_options, chosen_inference
 
 __all__ = ["main"]

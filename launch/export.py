@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 
 if TYPE_CHECKING:
     from model import DepthNet

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from shards.progress import Progress
 
 if TYPE_CHECKING:

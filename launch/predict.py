@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from launch.inference_options import add_inference_options, chosen_inference
 from pipeline.eval.prediction_files import DEFAULT_KINDS, KINDS, choose_kinds
 from shards.progress import Progress

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from pipeline.train.status import read_status
 from shards.errors import RunError
 from shards.manifest import MANIFEST_NAME

@@ -8,8 +8,8 @@ A test compares the page with the schema, so after a change of a setting write i
 import sys
 from pathlib import Path
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from launch.config.manual import manual
 from launch.recipe import Recipe
 from model.config import Section

@@ -8,8 +8,8 @@ sh launch/until_finished.sh runs/demo -- python -m launch.train --config configs
 import sys
 from pathlib import Path
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from pipeline.train.status import describe, exit_code, inventory, read_status
 from shards.errors import RunError
 from shards.similar import similar_path
