@@ -51,6 +51,8 @@ def test_commands_of_a_page(page: Path) -> None:
     where = str(page.relative_to(ROOT))
     wrong = []
     for block in blocks(page):
+        if "step" in block.marks:  # of a walk-through, which a test of its own carries out
+            continue
         if block.language in SHELLS:
             prompted = block.language == "console"
             wrong += mistakes(shown(block.text, block.line, prompted=prompted), where)
