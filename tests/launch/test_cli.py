@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import launch
 from launch import cli
@@ -47,6 +48,14 @@ def test_other_ranks_say_which_they_are(capsys, monkeypatch) -> None:
     monkeypatch.setenv("RANK", "3")
     assert run_command(raising(DepthRankError("x")), []) == 2
     assert capsys.readouterr().err == "error (rank 3): x\n"
+
+
+def test_a_full_gpu_is_no_defect(capsys) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+    assert run_command(raising(error), []) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory on the GPU; in training take train.micro_batch_size=1")
+    assert said.endswith("\n  CUDA out of memory\n")
 
 
 def test_ctrl_c_is_quiet(capsys) -> None:

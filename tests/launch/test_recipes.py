@@ -149,6 +149,7 @@ def test_it_packs_and_trains_a_step_on_tiny_data_of_its_kind(path: Path, tmp_pat
         "train.micro_batch_size=null",
         "train.precision=fp32",
         "train.compile=false",
+        "optim.warmup_steps=0",
     ]
     if recipe.checkpoint.init_from is not None:
         torch.manual_seed(0)
