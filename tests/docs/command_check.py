@@ -29,7 +29,7 @@ from shards.errors import ConfigError
 from .command_lines import commands
 from .markdown import ROOT
 
-__all__ = ["Parsed", "parse", "parser_of", "problems"]
+__all__ = ["Parsed", "all_actions", "parse", "parser_of", "problems"]
 
 OUR_PACKAGES = {"launch", "pipeline", "shards", "model", "tests"}
 FOREIGN = set(
@@ -171,7 +171,7 @@ def _check_settings(arguments: argparse.Namespace) -> None:
 def _mentioned(module: str, argv: list[str]) -> list[str]:
     """Of a command within a sentence, options and keys must exist."""
     parser = parser_of(module)
-    known = {option for action in parser._actions for option in action.option_strings}
+    known = {option for action in all_actions(parser) for option in action.option_strings}
     found = [f"{module} has no option {word}" for word in argv if word.startswith("--") and word not in known]
     overrides = [word for word in argv if _OVERRIDE.fullmatch(word) and "." in word.partition("=")[0]]
     try:
@@ -179,6 +179,18 @@ def _mentioned(module: str, argv: list[str]) -> list[str]:
     except ConfigError as error:
         if "unknown key" in str(error):
             found.append(str(error))
+    return found
+
+
+def all_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The arguments of a parser and of its subcommands, without `--help` itself."""
+    found: list[argparse.Action] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += all_actions(inner)
+        elif action.dest != "help":
+            found.append(action)
     return found
 
 

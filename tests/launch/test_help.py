@@ -7,11 +7,13 @@ import pytest
 
 from launch.cli import COMMANDS
 
-from ..docs.command_check import parse, parser_of
+from ..docs.command_check import all_actions, parse, parser_of
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINTS = sorted(
-    path.stem for path in (ROOT / "launch").glob("*.py") if "\ndef main(" in path.read_text(encoding="utf-8")
+    path.parent.name if path.stem == "__init__" else path.stem
+    for path in [*(ROOT / "launch").glob("*.py"), *(ROOT / "launch").glob("*/__init__.py")]
+    if "\ndef main(" in path.read_text(encoding="utf-8")
 )
 WITH_ARGUMENTS = [name for name in ENTRY_POINTS if name != "cli"]
 HEAVY = {"torch", "torchvision", "accelerate", "cv2", "tensorboard", "webdataset"}
@@ -37,8 +39,8 @@ def test_help_is_quick_because_nothing_heavy_is_imported(name: str) -> None:
 
 
 def arguments(name: str) -> list[argparse.Action]:
-    """The arguments of a command, without `--help` itself."""
-    return [action for action in parser_of(f"launch.{name}")._actions if action.dest != "help"]
+    """The arguments of a command and of its actions."""
+    return all_actions(parser_of(f"launch.{name}"))
 
 
 @pytest.mark.parametrize("name", WITH_ARGUMENTS)
@@ -61,7 +63,8 @@ def test_every_default_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("name", WITH_ARGUMENTS)
 def test_a_misspelt_option_is_answered_with_the_right_one(name: str, capsys) -> None:
-    options = [option for action in arguments(name) for option in action.option_strings if option.startswith("--")]
+    shown = [action for action in parser_of(f"launch.{name}")._actions if action.dest != "help"]
+    options = [option for action in shown for option in action.option_strings if option.startswith("--")]
     if not options:
         pytest.skip("it has no options")
     wrong = options[0][:-2] + options[0][-1]
