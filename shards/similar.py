@@ -14,7 +14,7 @@ _MOST_NAMES = 10_000
 
 
 def similar_path(path: str | Path, suits: Callable[[Path], bool] = lambda path: True) -> str:
-    """` (did you mean 'runs/web'?)`, or nothing where no name is close.
+    """` (did you mean 'runs/web'?)`, or nothing where no name is close or the path exists.
 
     Args:
         path: what does not exist.
@@ -29,6 +29,8 @@ def similar_path(path: str | Path, suits: Callable[[Path], bool] = lambda path: 
 
 
 def _hint(path: Path, suits: Callable[[Path], bool]) -> str:
+    if path.exists():
+        return ""
     rest = Path()
     while path.parent != path and not path.parent.is_dir():
         path, rest = path.parent, Path(path.name) / rest

@@ -31,7 +31,7 @@ def test_a_close_name_is_proposed(folder: Path, wrong: str, meant: str) -> None:
     assert similar_path(folder / wrong) == f" (did you mean '{folder / meant}'?)"
 
 
-@pytest.mark.parametrize("wrong", ["elsewhere", "hidden", "/none/of/it", "runs/zebra", "", "a\0b"])
+@pytest.mark.parametrize("wrong", ["photo.jpg", "elsewhere", "hidden", "/none/of/it", "runs/zebra", "", "a\0b"])
 def test_nothing_else_is(folder: Path, wrong: str) -> None:
     assert similar_path(wrong) == ""
 
