@@ -71,14 +71,12 @@ def page() -> str:
 
 
 def _readers() -> str:
-    """Which command reads which section."""
+    """Which command reads which sections."""
     rows = []
-    for name in Recipe.model_fields:
-        readers = [command for command, config in _READERS.items() if name in config.model_fields]
-        section = Recipe.model_fields[name].annotation
-        link = f"[`{name}`](#{name})" if section != (str | None) else f"`{name}`"
-        rows.append(f"| {link} | {', '.join(readers)} |")
-    return "\n".join(["| section | read by |", "|---|---|", *rows])
+    for commands, config in _READERS.items():
+        names = [f"`{name}`" if name in ("run", "out") else f"[{name}](#{name})" for name in config.model_fields]
+        rows.append(f"| {commands} | {', '.join(names)} |")
+    return "\n".join(["| command | reads |", "|---|---|", *rows])
 
 
 def _parser() -> CommandParser:
