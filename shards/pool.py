@@ -105,16 +105,26 @@ class _Through:
 
 @contextmanager
 def _interrupt_held() -> Iterator[None]:
-    """Processes started meanwhile are born deaf to Ctrl-C, which else would end their imports with a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Hold Ctrl-C back, so that no process is left half started.
+
+    Processes started meanwhile are born deaf to it; else it would end their imports with a traceback. Blocking the
+    signal is not enough here: another thread of this process may take it, and Python then interrupts the main thread.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, "pthread_sigmask") or signal.getsignal(signal.SIGINT) is None:
         yield
         return
+    came: list[int] = []
     resource_tracker.ensure_running()  # its start unblocks the signal again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker() -> None:

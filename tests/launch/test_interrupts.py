@@ -26,7 +26,7 @@ model: {{encoder: resnet18, encoder_width: 8, decoder_channels: 8}}
 train: {{steps: 2, batch_size: 2, size: 32, threads: 1}}
 monitor: {{tensorboard: false}}
 """
-PATIENCE_S = 120
+PATIENCE_S = 300
 CODES = {130, -signal.SIGINT}  # a shell shows 130 for both
 
 Begun = Callable[[Path], bool]
@@ -66,6 +66,7 @@ def interrupted(argv: list[str], said: Path, begun: Callable[[], bool]) -> tuple
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
         code = process.wait(PATIENCE_S)
+        deadline = time.monotonic() + PATIENCE_S
         while group_lives(process.pid):
             assert time.monotonic() < deadline, "some of its processes are left"
             time.sleep(0.1)
