@@ -72,7 +72,7 @@ def test_commands_at_the_head_of_a_recipe(recipe: Path) -> None:
     found = list(shown(our_lines(text), 1))
     assert not (wrong := mistakes(iter(found), str(recipe.relative_to(ROOT)))), "\n".join(wrong)
     told = {words[words.index("-m") + 1] for _, words in found if "-m" in words}
-    assert "launch.shards" in told or "launch.train" in told, "the head gives no command"
+    assert any(module.startswith("launch.") for module in told), "the head gives no command"
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,14 @@ MAKERS: dict[str, Callable[[Path, Recipe], None]] = {
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
 def test_the_head_says_what_to_expect_of_what_machine(path: Path) -> None:
     head = head_of(path)
-    assert re.match(r"(Trains|Fine-tunes|Stage \d)", head[0]), "the first line says what it trains"
+    assert re.search(r"train|fine-tune", " ".join(head[:3]), re.IGNORECASE), "it begins with what it trains"
     for heading in HEADINGS:
         assert any(line.startswith(heading) for line in head), f"a line '# {heading}   ...' is missing"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
 def test_it_is_read_without_a_mistake_by_the_commands_that_it_is_for(path: Path) -> None:
-    assert load_recipe(str(path), needs=RunConfig).recipe.run_config().run.startswith("runs/") or "kaggle" in path.stem
+    assert load_recipe(str(path), needs=RunConfig).recipe.run_config().run
     if read(path).source is not None:
         assert load_recipe(str(path), needs=PackConfig).recipe.pack_config().out
 
@@ -118,7 +118,6 @@ def test_what_it_packs_is_what_it_trains_on(path: Path) -> None:
     assert recipe.data is not None
     if recipe.source is not None:
         assert recipe.out in {dataset.url for dataset in recipe.data.datasets}
-        assert recipe.data.val is not None
 
 
 @pytest.mark.slow
