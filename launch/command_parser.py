@@ -4,8 +4,10 @@ parser = CommandParser(prog="depthrank status", description="Say how a run stand
 """
 
 import argparse
+import re
 import sys
 import textwrap
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -38,13 +40,21 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print a usage mistake and exit with code 2."""
-        hints = "".join(f"\n  {hint}" for hint in self._hints())
+        hints = "".join(f"\n  {hint}" for hint in [*self._choice_hints(message), *self._option_hints()])
         self.exit(2, f"error: {message}{hints}\n{self.format_usage()}")
 
-    def _hints(self) -> list[str]:
+    def _choice_hints(self, message: str) -> list[str]:
+        """What a value that is none of the choices probably meant."""
+        refused = re.search(r"invalid choice: '([^']*)'", message)
+        choices = [str(choice) for action in self._actions for choice in action.choices or ()]
+        close = get_close_matches(refused.group(1), choices, n=1) if refused else []
+        return [f"did you mean {close[0]}?"] if close else []
+
+    def _option_hints(self) -> list[str]:
         """What each option that does not exist probably meant."""
-        options = [option for action in self._actions for option in action.option_strings]
-        takes_settings = any(action.dest == "overrides" for action in self._actions)
+        actions = list(_all_actions(self))
+        options = [option for action in actions for option in action.option_strings]
+        takes_settings = any(action.dest == "overrides" for action in actions)
         hints = []
         for word in self._given:
             if word == "--":
@@ -59,6 +69,15 @@ class CommandParser(argparse.ArgumentParser):
             elif meant:
                 hints.append(f"{option} is no option; settings have no dashes: {meant}={value if equals else 'VALUE'}")
         return hints
+
+
+def _all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The arguments of a parser and of its subcommands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from _all_actions(inner)
 
 
 def _setting(name: str) -> str:

@@ -171,6 +171,23 @@ def test_a_required_option_that_was_misspelt(capsys) -> None:
     assert "  --chekpoint is no option (did you mean --checkpoint?)\n" in said
 
 
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["chian"], "  did you mean chain?"),
+        (["chain", "--kernle", "x"], "  --kernle is no option (did you mean --kernel?)"),
+    ],
+)
+def test_actions_of_a_command_and_their_options(argv: list[str], hint: str, capsys) -> None:
+    made = CommandParser(prog="x", description="X.")
+    actions = made.add_subparsers(required=True, parser_class=CommandParser)
+    actions.add_parser("chain", description="Chain.").add_argument("--kernel")
+    with pytest.raises(SystemExit) as caught:
+        made.parse_args(argv)
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err.splitlines()
+
+
 def test_options_are_not_abbreviated() -> None:
     with pytest.raises(SystemExit):
         parser().parse_intermixed_args(["--conf", "x"])
