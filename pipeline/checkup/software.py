@@ -7,8 +7,11 @@ for finding in software():
 import importlib
 import importlib.metadata
 import platform
+import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from pipeline.checkup.finding import Finding
 
@@ -35,9 +38,7 @@ def software() -> Iterator[Finding]:
     versions = installed_versions()
     if PROJECT not in versions:
         yield Finding.note(PROJECT, "runs from a folder and is not installed", "pip install -e . in the checkout")
-    else:
-        needed = importlib.metadata.requires(PROJECT) or []
-        yield from requirement_findings(needed, versions)
+    yield from requirement_findings(_needed(PROJECT in versions), versions)
     yield from _torch(versions)
     rivals = [name for name in _OPENCV if name in versions]
     if len(rivals) > 1:
@@ -62,24 +63,24 @@ def installed_versions() -> dict[str, str]:
 
 def requirement_findings(requirements: Iterable[str], versions: Mapping[str, str]) -> Iterator[Finding]:
     """What is missing or too old of the requirements that belong to no extra; one line if nothing is."""
-    from packaging.requirements import Requirement
-
-    unmet, names = [], 0
+    unmet, num_needed = False, 0
     for line in requirements:
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        wanted, _, marker = (part.strip() for part in line.partition(";"))
+        if "extra" in marker:
             continue
-        names += 1
-        version = versions.get(requirement.name.lower().replace("_", "-"))
+        num_needed += 1
+        name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
+        version = versions.get(name.lower().replace("_", "-"))
         if version is None:
-            unmet.append((requirement, "is not installed"))
-        elif not requirement.specifier.contains(version, prereleases=True):
-            unmet.append((requirement, f"is {version}"))
-    for requirement, state in unmet:
-        wanted = f"{requirement.name}{requirement.specifier}"
-        yield Finding.wrong(requirement.name, f"{state}, needed is {wanted}", f'pip install "{wanted}"')
+            state = "is not installed"
+        elif not _fits(wanted, version):
+            state = f"is {version}"
+        else:
+            continue
+        unmet = True
+        yield Finding.wrong(name, f"{state}, needed is {wanted}", f'pip install "{wanted}"')
     if not unmet:
-        yield Finding.ok("packages", f"all {names} that are needed, in versions that fit")
+        yield Finding.ok("packages", f"all {num_needed} that are needed, in versions that fit")
 
 
 def torch_pair(torch: str, torchvision: str, needs: Iterable[str]) -> Finding | None:
@@ -90,20 +91,35 @@ def torch_pair(torch: str, torchvision: str, needs: Iterable[str]) -> Finding | 
         torchvision: the same of torchvision.
         needs: what torchvision's metadata require.
     """
-    from packaging.requirements import Requirement
-
     mend = "install both in one command: pip install --force-reinstall torch torchvision"
     release, _, build = torch.partition("+")
     for line in needs:
-        requirement = Requirement(line)
-        if requirement.name == "torch" and not requirement.specifier.contains(release, prereleases=True):
-            text = f"torchvision {torchvision} needs torch{requirement.specifier}, but torch is {torch}"
-            return Finding.wrong("torchvision", text, mend)
+        wanted = line.partition(";")[0].strip()
+        if re.match(r"torch\b", wanted) and not _fits(wanted, release):
+            return Finding.wrong("torchvision", f"torchvision {torchvision} needs {wanted}, but torch is {torch}", mend)
     other = torchvision.partition("+")[2]
     if build and other and build != other:
         text = f"torchvision is built for {other} and torch for {build}; operators of torchvision may be missing"
         return Finding.wrong("torchvision", text, mend)
     return None
+
+
+def _needed(is_installed: bool) -> list[str]:
+    """The project's requirements, from its metadata or, where it is not installed, from its source."""
+    if is_installed:
+        return importlib.metadata.requires(PROJECT) or []
+    source = Path(__file__).parents[2] / "pyproject.toml"
+    found: list[str] = tomllib.loads(source.read_text(encoding="utf-8"))["project"]["dependencies"]
+    return found
+
+
+def _fits(wanted: str, version: str) -> bool:
+    """Whether a version is what a requirement wants; where nothing can tell, it is."""
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:  # it comes with accelerate
+        return True
+    return Requirement(wanted).specifier.contains(version, prereleases=True)
 
 
 def _python(version: tuple[int, int]) -> Finding:

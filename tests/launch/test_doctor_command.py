@@ -42,7 +42,7 @@ def test_a_package_that_cannot_be_imported_is_named_and_the_rest_is_looked_at(tm
     assert done.returncode == 1, done.stderr
     assert "WRONG  torchvision" in done.stdout
     assert "operator torchvision::nms does not exist" in done.stdout
-    assert "ok     JPEG decoder" in done.stdout
+    assert "  JPEG decoder  " in done.stdout
     assert done.stderr == ""
 
 
@@ -59,3 +59,20 @@ def test_it_starts_where_nothing_is_installed():
     assert done.returncode == 1, done.stderr
     assert "WRONG  torch" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["shards", "inspect", "train"])
+def test_a_python_without_our_packages_is_told_what_to_do(command, tmp_path):
+    (tmp_path / "pydantic.py").write_text("raise ModuleNotFoundError('No module named pydantic', name='pydantic')")
+    (tmp_path / "tqdm.py").write_text("raise ModuleNotFoundError('No module named tqdm', name='tqdm')")
+    done = subprocess.run(
+        [sys.executable, "-m", f"launch.{command}", "x"],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the package ")
+    assert f"is not installed for {sys.executable}; `make setup`" in done.stderr
+    assert "Traceback" not in done.stderr
