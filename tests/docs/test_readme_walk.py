@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 NOT_RUN = {"git", "cd", "sbatch", "make setup"}
 COPIED = ("model", "shards", "pipeline", "launch", "configs", "Makefile", "pyproject.toml")
 SMALL_DATA = ["shards.workers=1", "shards.val_share=0.4", "source.eyes=as_given", "shards.pairs.num_pairs=50"]
+SMALL_SCENES = ["shards.workers=1", "source.train=4", "source.val=2", "source.height_px=96", "source.width_px=128"]
 SMALL_RUN = [
     "train.steps=2",
     "train.size=64",
@@ -40,7 +41,8 @@ SMALL_RUN = [
 ]
 SMALL_DEMO = ["source.train=8", "source.val=2", "train.steps=2", "checkpoint.every_steps=2", "optim.warmup_steps=0"]
 SMALLER = {
-    "launch.shards": SMALL_DATA,
+    "launch.shards configs/scenes.yaml": SMALL_SCENES,
+    "launch.shards configs/webstereo.yaml": SMALL_DATA,
     "launch.train": SMALL_RUN,
     "launch.quickstart": [*SMALL_DEMO, "shards.workers=1", "train.batch_size=2", "data.num_pairs=50"],
 }
@@ -79,8 +81,9 @@ def run(root: Path, argv: list[str]) -> str:
     here = Path(sys.executable).parent
     argv = [placed(word, root) for word in argv]
     module = next((argv[at + 1] for at, word in enumerate(argv[:-1]) if word == "-m"), "")
+    recipe = next((argv[at + 1] for at, word in enumerate(argv[:-1]) if word == "--config"), "")
     done = subprocess.run(
-        [*argv, *SMALLER.get(module, [])],
+        [*argv, *SMALLER.get(module, SMALLER.get(f"{module} {recipe}", []))],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root), "PATH": f"{here}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -94,7 +97,7 @@ def run(root: Path, argv: list[str]) -> str:
 def placed(word: str, root: Path) -> str:
     """A word of a command with the places of other machines moved into the copy."""
     word = word.replace("/kaggle/input/web-shards", f"{root}/runs/web-shards").replace("/kaggle/", f"{root}/kaggle/")
-    return word.replace("/content/drive/MyDrive", f"{root}/drive").removeprefix(".venv/bin/")
+    return word.removeprefix(".venv/bin/")
 
 
 def expanded(words: list[str], root: Path) -> list[list[str]]:
