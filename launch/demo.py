@@ -126,8 +126,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"--host {host}: no such address ({error.strerror})") from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that no DNS can hold
+        raise ConfigError(f"--host {host}: no such address ({getattr(error, 'strerror', error)})") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -58,13 +58,20 @@ def _parser() -> CommandParser:
 
 
 def _push(options: argparse.Namespace) -> int:
+    from pipeline.eval.export_folder import ONNX_NAME
     from pipeline.eval.hub_repository import HubRepository, require_repository_name
+    from shards.errors import ConfigError
 
     require_repository_name(options.repo)
     license_id = _license(options)
+    is_export = _is_export(options.checkpoint)
+    if is_export and options.onnx and not (options.checkpoint / ONNX_NAME).is_file():
+        raise ConfigError(
+            f"--onnx: {options.checkpoint} has no {ONNX_NAME}, and an export is sent as it is; export again with --onnx"
+        )
     # Before the work, so that a missing token is told at once.
     repository = None if options.dry_run else HubRepository(options.repo)
-    if _is_export(options.checkpoint):
+    if is_export:
         return _send(options, options.checkpoint, license_id, repository)
     from launch.export import load_with_notes, write_network_folder
 

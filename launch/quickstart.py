@@ -164,6 +164,7 @@ Predict   python -m launch.predict --checkpoint {out}/ranking PICTURE_OR_FOLDER 
 Evaluate  python -m launch.evaluate --checkpoint {out}/mae {out}/ranking --data synthetic=100
 Longer    python -m launch.train --config configs/demo.yaml run=runs/longer train.steps=5000
 Your own  python -m launch.shards --config configs/webstereo.yaml source.path=PICTURES out=runs/web-shards
+          python -m launch.shards --config configs/scenes.yaml
           accelerate launch -m launch.train --config configs/webstereo.yaml
 """
     )

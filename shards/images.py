@@ -92,7 +92,7 @@ def read_picture(
         name = printable(str(source))
         source = read_bytes_bounded(source)
     with _opened(source, name) as image:
-        if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
+        if image.format != "MPO" and getattr(image, "is_animated", False):  # counting pages takes long
             raise DecodeError(f"{name}: {image.format} with several frames")
         return _upright(image, name, max_pixels, draft_px)
 

@@ -125,7 +125,10 @@ class ColabSession:
         return describe(status)
 
     def _run(self, command: list[str]) -> int:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        # Whatever the notebook's own locale is, Colab's having been ASCII at times; a cut character ends nothing.
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        ) as process:
             assert process.stdout is not None
             while True:
                 try:

@@ -7,7 +7,7 @@ import torch
 
 from shards.errors import ConfigError
 
-__all__ = ["choose_device"]
+__all__ = ["choose_device", "is_out_of_memory"]
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -37,3 +37,8 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"--device {name}: torch finds no Apple GPU here; give auto or cpu")
     return device, "as asked"
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that the memory of a device does not suffice; that of an Apple GPU has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)

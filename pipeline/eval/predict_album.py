@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.eval.album import PictureJob
+from pipeline.eval.device import is_out_of_memory
 from pipeline.eval.predict import Predictor
 from pipeline.eval.stills import read_still
 from shards.errors import DataError, DecodeError, RunError
@@ -118,8 +118,7 @@ def _predicted(predict: Predictor, batch: Sequence[_Read]) -> list[NDArray[np.fl
     try:
         return predict.many([read.image for read in batch])
     except RuntimeError as error:
-        # That of an Apple GPU has no class of its own.
-        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise RunError(
             f"{len(batch)} pictures at a time do not fit into the memory of {predict.device}; give a smaller "

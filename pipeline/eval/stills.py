@@ -95,7 +95,7 @@ def _first_frame(data: bytes, name: str, max_pixels: int) -> bytes | None:
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=_OF_SEVERAL_FRAMES)
-            if image.format != "GIF" and getattr(image, "n_frames", 1) == 1:
+            if image.format != "GIF" and not getattr(image, "is_animated", False):  # counting pages takes long
                 return None
         except Image.DecompressionBombError as error:
             raise DecodeError(f"{name}: {error}") from None

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -74,6 +75,19 @@ def test_an_animation_too_large_or_damaged_is_refused_by_name(tmp_path, monkeypa
     monkeypatch.setattr("pipeline.eval.stills.MAX_PIXELS", 24 * 16 - 1)
     with pytest.raises(DecodeError, match=r"a\.gif: 24 x 16 pixels, more than 383"):
         read_still(tmp_path / "a.gif")
+
+
+def test_the_first_page_is_read_without_a_walk_through_the_others(tmp_path):
+    first, second = frames()
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second, second])
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with Image.open(io.BytesIO(data)) as image:
+        image.seek(1)
+        second_page, num_entries = image._frame_pos[1], len(image.tag_v2)
+    (stored,) = struct.unpack_from("<H", data, second_page)
+    assert stored == num_entries
+    struct.pack_into("<I", data, second_page + 2 + 12 * stored, 0x7FFFFFFF)  # where the third page is said to begin
+    np.testing.assert_array_equal(decode_still(bytes(data), name="a.tif", max_pixels=10_000), np.asarray(first))
 
 
 def heic(image, **options):

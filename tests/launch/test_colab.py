@@ -150,12 +150,13 @@ def test_mistakes_are_told_before_anything_runs(tmp_path):
     assert error._render_traceback_() == ["error: one line"], "IPython shows no traceback"
 
 
-SAVES = """
+SAVES = r"""
 import signal, sys, time
 def stop(*_):
     print("saved", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGINT, stop)
+sys.stdout.buffer.write(b"50 \xc2\xb0 \xff\n")
 print("step 1", flush=True)
 time.sleep(60)
 """
@@ -175,7 +176,12 @@ def test_the_stop_button_is_passed_on_and_waited_for(tmp_path):
     (tmp_path / "drive" / "a" / "checkpoints" / "step_00000007").mkdir(parents=True)
     assert session.finish() == "Drive has step 7, and there is no newer one"
     assert session._run([sys.executable, "-c", SAVES]) == 0
-    assert said == ["step 1", "asked to stop: it saves and ends; interrupt again to end it at once", "saved"]
+    assert said == [
+        "50 ° \ufffd",
+        "step 1",
+        "asked to stop: it saves and ends; interrupt again to end it at once",
+        "saved",
+    ]
 
 
 class Drive(ModuleType):

@@ -283,14 +283,24 @@ def test_at_the_end_the_picture_at_work_is_finished_and_who_waits_is_told():
         head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n{BYTES_LINE}\r\n\r\nabc"
         slow.sendall(head.encode())
         wait_until(lambda: is_full(port))
-        opener = threading.Timer(1.0, gate.open.set)
-        opener.start()
+        threading.Thread(target=lambda: (wait_until(lambda: answers), gate.open.set())).start()
     for visitor in visitors:
         visitor.join(20)
     assert answers[0] == (503, b'{"error":"the server is ending"}')
     assert answers[1][0] == 200
     with slow:
         assert slow.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_at_the_end_nobody_waits_for_who_does_not_read_their_answer(monkeypatch):
+    monkeypatch.setattr("pipeline.eval.demo.server._PATIENCE_SECONDS", 0.2)
+    body = picture((1200, 1200), kind="JPEG", quality=95)
+    with socket.socket() as silent, serving(RedIsNear()) as port:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        silent.connect(("127.0.0.1", port))
+        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{BYTES_LINE}\r\n\r\n"
+        silent.sendall(head.encode() + body)
+        assert silent.recv(12) == b"HTTP/1.1 200"
 
 
 def is_full(port):
@@ -314,6 +324,17 @@ def test_a_network_that_diverged_is_told():
         status, answer = post(port, picture())
     assert status == 500
     assert "diverged" in json.loads(answer)["error"]
+
+
+def test_too_little_memory_is_told_on_an_apple_gpu_too():
+    class Large(RedIsNear):
+        def forward(self, image):
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, max allowed: 9.07 GB)")
+
+    with serving(Large()) as port:
+        status, answer = post(port, picture())
+    assert status == 500
+    assert "start with a smaller --long-side" in json.loads(answer)["error"]
 
 
 def test_only_names_of_this_machine_are_served(port):
@@ -427,6 +448,7 @@ def test_mistakes_are_one_message(run, tmp_path, capsys, monkeypatch):
         assert told("--port", "0", "--allow-host", name).startswith(f"error: --allow-host {name}: give a name alone")
     assert told("--port", "70000") == "error: --port must be 0 to 65535, not 70000"
     assert told("--host", "no such host").startswith("error: --host no such host: no such address (")
+    assert told("--host", "a" * 70).startswith(f"error: --host {'a' * 70}: no such address (")
     assert "--long-side must be 32 to 4096" in told("--long-side", "7")
     assert "no such folder or file" in told("--port", "0", "--checkpoint", str(tmp_path / "missing"))
     assert "there is no folder owner/name" in told("--port", "0", "--checkpoint", "owner/name")

@@ -204,6 +204,8 @@ def test_the_licence_of_an_export_is_that_of_its_card(root, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "a/b would get, under the licence mit" in printed
     assert (tmp_path / "mit" / "README.md").read_text() in printed
+    assert push_here("--checkpoint", tmp_path / "mit", "--repo", "a/b", "--onnx", "--dry-run") == 2
+    assert f"--onnx: {tmp_path}/mit has no model.onnx" in capsys.readouterr().err
 
 
 def test_without_the_client_it_is_named(root, capsys, monkeypatch):

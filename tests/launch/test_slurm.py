@@ -28,7 +28,8 @@ say() {{ sed "s/7777777/$step/" "$1" >run/.status && mv run/.status run/status.j
 save() {{ mkdir -p run/checkpoints/step_$(printf %08d $step); }}
 say running; echo "begins at $step of start $SLURM_RESTART_COUNT" >>starts
 while [ $step -lt 30 ]; do
-    sleep 0.1; [ -z "$stop" ] && [ ! -e run/STOP ] || {{ [ -e obstinate ] || {{ save; say stopped; exit 0; }}; }}
+    [ -e fast ] || sleep 0.1
+    [ -z "$stop" ] && [ ! -e run/STOP ] || {{ [ -e obstinate ] || {{ save; say stopped; exit 0; }}; }}
     step=$((step + 1)); [ $((step % 10)) -ne 0 ] || save
     echo $step >at; [ ! -e hold ] || while [ -e hold ] && [ -z "$stop" ] && [ ! -e run/STOP ]; do sleep 0.05; done
 done
@@ -77,6 +78,7 @@ def test_an_array_of_jobs_goes_on_without_requeues_and_cancels_what_is_left(plac
     assert job.wait() == 0
     assert scheduler.cancelled == [] and not scheduler.requeued(job)
     (place / "hold").unlink()
+    (place / "fast").touch()
     last = submit(scheduler, "--array=1-5%1", element=2)
     assert last.wait() == 0
     assert read_status(place / "run").state == "finished"
@@ -120,6 +122,21 @@ def test_what_does_not_save_in_time_is_killed_and_the_next_job_goes_on_from_its_
     assert submit(scheduler).wait() == 0
     assert read_status(place / "run").state == "finished"
     assert starts(place)[1].startswith(("begins at 10 ", "begins at 20 "))
+
+
+@pytest.mark.slow
+def test_a_warning_does_not_undo_somebody_s_stop_file(place):
+    scheduler = slurm(place)
+    for name in ("hold", "obstinate"):
+        (place / name).touch()
+    job = submit(scheduler)
+    reached(place, 1)
+    (place / "run" / "STOP").touch()
+    job.warn()
+    (place / "obstinate").unlink()
+    assert job.wait() == 75
+    assert not scheduler.requeued(job)
+    assert "somebody has stopped" in scheduler.log.read_text()
 
 
 @pytest.mark.slow

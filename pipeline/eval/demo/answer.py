@@ -14,10 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.eval.device import is_out_of_memory
 from pipeline.eval.output import encode_inverse_depth
 from pipeline.eval.predict import Predictor
 from pipeline.eval.stills import decode_still
@@ -54,7 +54,9 @@ def answer(predict: Predictor, data: bytes) -> bytes:
     image = scale_down(upright, max(VIEW_PX, _network_side(predict, upright)))
     try:
         inverse_depth = predict(image)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise RunError(
             f"the memory of {predict.device} is too small for this picture; start with a smaller --long-side"
         ) from error

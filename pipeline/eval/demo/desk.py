@@ -66,6 +66,11 @@ class Desk:
             self._waiting.discard(_this_task())  # from here on a thread works for it, which cannot be stopped
             yield
 
+    async def empty(self) -> None:
+        """Wait until nobody has their turn."""
+        async with self._turn:
+            pass
+
     def close(self) -> None:
         """Cancel who waits; who has their turn is served to the end."""
         for task in self._waiting:

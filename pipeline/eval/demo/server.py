@@ -3,6 +3,7 @@
 DemoServer(demo_app(predict, about, served)).run(sockets=[listener])
 """
 
+import asyncio
 import socket
 
 import uvicorn
@@ -13,6 +14,8 @@ __all__ = ["DemoServer"]
 
 _MAX_CONNECTIONS = 64
 """More get a plain 503; a browser opens up to six."""
+_PATIENCE_SECONDS = 10.0
+"""At the end, for visitors to take the answers that are ready."""
 
 
 class DemoServer(uvicorn.Server):
@@ -36,6 +39,15 @@ class DemoServer(uvicorn.Server):
         self._desk = demo.desk
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End, which waits for the requests that are not cancelled."""
+        """End, which waits for the requests that are not cancelled, and not for ever for who does not read on."""
         self._desk.close()
+        patience = asyncio.create_task(self._cut_off())
         await super().shutdown(sockets)
+        patience.cancel()
+
+    async def _cut_off(self) -> None:
+        await self._desk.empty()
+        await asyncio.sleep(_PATIENCE_SECONDS)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
