@@ -22,6 +22,7 @@ ENTRY_POINTS = [
         "export",
         "status",
         "quickstart",
+        "study",
     )
     if importlib.util.find_spec(f"launch.{name}")
 ]
