@@ -46,14 +46,15 @@ def main(argv: list[str] | None = None) -> int:
     recipe = _recipe(args)
     places = Places(args.out, args.preset)
     runs = plan(args.preset, args.only, lr=recipe.optim.lr)
-    configure = partial(_configure, args, places)
+    own = partial(_own_settings, places, validates=recipe.data is not None and recipe.data.val is not None)
+    configure = partial(_configure, args, own)
     if args.plan:
         for run in runs:
             settings = " ".join(f"{key}={value}" for key, value in run.settings.items())
             print(f"{state_of(run, configure(run), places):8} {run.name:22} on {run.shards:10} {settings}")
         return 0
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
-    ended = None if args.page_only else _conduct(args, places, runs, configure)
+    ended = None if args.page_only else _conduct(args, places, runs, configure, own)
     _write_page(args, places, runs, recipe, f"python -m launch.study {shlex.join(arguments)}")
     if ended is not None:
         _say_end(ended, arguments)
@@ -123,19 +124,20 @@ def _recipe(args: argparse.Namespace, *overrides: str) -> "Recipe":
     return load_recipe(path, [*source, *args.overrides, *overrides], needs=RunConfig).recipe
 
 
-def _configure(args: argparse.Namespace, places: "Places", run: "StudyRun") -> "RunConfig":
+def _configure(args: argparse.Namespace, own: "Callable[[StudyRun], list[str]]", run: "StudyRun") -> "RunConfig":
     """The settings of a run: the recipe, the user's overrides, then what the plan says."""
     budget = [] if args.max_hours is None else [f"session.max_hours={args.max_hours}"]
-    return _recipe(args, *budget, *_own_settings(places, run)).run_config()
+    return _recipe(args, *budget, *own(run)).run_config()
 
 
-def _own_settings(places: "Places", run: "StudyRun") -> list[str]:
+def _own_settings(places: "Places", run: "StudyRun", *, validates: bool) -> list[str]:
+    """What a run sets on top of the recipe and the user's overrides."""
     from pipeline.study.plan import CLEANED
 
     return [
         f"run={places.run(run.name)}",
         f"data.train={places.dataset(run.shards)}",
-        f"data.val={places.dataset(CLEANED)}",
+        *([f"data.val={places.dataset(CLEANED)}"] if validates else []),
         *(f"{key}={value}" for key, value in run.settings.items()),
     ]
 
@@ -145,6 +147,7 @@ def _conduct(
     places: "Places",
     runs: "tuple[StudyRun, ...]",
     configure: "Callable[[StudyRun], RunConfig]",
+    own: "Callable[[StudyRun], list[str]]",
 ) -> "Ended":
     """Pack, train and judge as far as the budget allows."""
     from pipeline.study.conduct import Ended, conduct
@@ -175,7 +178,7 @@ def _conduct(
             places,
             configure=configure,
             prepare=prepare,
-            train=lambda run, config: train(config, command=_train_command(args, places, run)),
+            train=lambda run, config: train(config, command=_train_command(args, own(run))),
             judge=judge,
             say=lambda line: print(f"\n{line}", flush=True),
         )
@@ -224,10 +227,10 @@ def _benchmarks(args: argparse.Namespace, places: "Places") -> list[object]:
     return data
 
 
-def _train_command(args: argparse.Namespace, places: "Places", run: "StudyRun") -> str:
+def _train_command(args: argparse.Namespace, own: list[str]) -> str:
     """One run as a user would type it."""
     config = args.config or f"configs/study_{args.preset}.yaml"
-    line = ["--config", config, *args.overrides, *_own_settings(places, run)]
+    line = ["--config", config, *args.overrides, *own]
     command = f"python -m launch.train {shlex.join(line)}"
     print(f"$ {command}", flush=True)
     return command

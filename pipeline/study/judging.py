@@ -6,6 +6,7 @@
 The benchmarks are those of `launch.evaluate`: held-out pairs of the shards, and measured depth.
 """
 
+import json
 from collections.abc import Sequence
 
 from pipeline.eval.baselines import BASELINES
@@ -17,12 +18,14 @@ from pipeline.eval.scores import measure
 from pipeline.study.plan import StudyRun
 from pipeline.study.progress import Places
 from pipeline.study.results import RunResult, benchmark_result, read_result, write_result
-from pipeline.train.provenance import describe_environment
 from pipeline.train.status import read_status
 from shards.errors import DataError
 from shards.manifest import read_manifest
+from shards.storage import read_bytes
 
 __all__ = ["judge_baselines", "judge_run"]
+
+_LIMIT_BYTES = 1 << 20
 
 
 def judge_run(run: StudyRun, places: Places, benchmarks: Sequence[Benchmark]) -> None:
@@ -41,8 +44,8 @@ def judge_run(run: StudyRun, places: Places, benchmarks: Sequence[Benchmark]) ->
         if scores.failed:
             raise DataError(f"{scores.label}: {scores.failed[0].reason}; the study judges by all pictures or by none")
         parts.append(benchmark_result(scores, run.name))
-    facts = describe_environment(device)
-    commit = facts["git_commit"]
+    facts = json.loads(read_bytes(str(folder / "env.json"), _LIMIT_BYTES))  # of the training, not of this process
+    commit = facts.get("git_commit")
     result = RunResult(
         name=run.name,
         arm=run.arm.name,
@@ -51,8 +54,8 @@ def judge_run(run: StudyRun, places: Places, benchmarks: Sequence[Benchmark]) ->
         steps=status.step if status else 0,
         hours=status.hours if status else 0.0,
         train_samples=read_manifest(str(places.dataset(run.shards))).splits["train"].samples,
-        commit=f"{commit[:7]}{'+' if facts['git_changed'] else ''}" if commit else None,
-        device=str(facts["device"]),
+        commit=f"{commit[:7]}{'+' if facts.get('git_changed') else ''}" if commit else None,
+        device=str(facts.get("device")),
         benchmarks=parts,
     )
     write_result(places.result(run.name), result)
