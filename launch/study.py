@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     ended = None if args.page_only else _conduct(args, places, runs, configure, own)
-    _write_page(args, places, runs, recipe, f"python -m launch.study {shlex.join(arguments)}")
+    _write_page(args, places, runs, recipe, _command(arguments))
     if ended is not None:
         _say_end(ended, arguments)
     return 0
@@ -274,6 +274,7 @@ def _write_page(
             "rate": f"{recipe.optim.lr:g} (encoder x {recipe.optim.encoder_lr_ratio:g})",
             "pairs": recipe.data.num_pairs,
         },
+        batch_size=recipe.train.batch_size,
         accepted={split: entry.samples for split, entry in manifest.splits.items()},
         rejects=manifest.rejects,
         left=[run.name for run in runs if run.name not in judged],
@@ -294,13 +295,18 @@ def _write_page(
     print(f"\nwrote {page}", flush=True)
 
 
+def _command(arguments: list[str]) -> str:
+    """What makes these results, as typed."""
+    return f"python -m launch.study {shlex.join(word for word in arguments if word != '--page-only')}"
+
+
 def _say_end(ended: "Ended", arguments: list[str]) -> None:
     for name in ended.diverged:
         print(f"{name}: loss or gradients were not finite; the page goes without it")
     if ended.left:
         why = f" ({ended.reason})" if ended.reason else ""
         print(f"{len(ended.left)} runs are left{why}: {' '.join(ended.left)}")
-        print(f"go on with: python -m launch.study {shlex.join(arguments)}")
+        print(f"go on with: {_command(arguments)}")
     else:
         print("the study is complete")
 

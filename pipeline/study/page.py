@@ -36,6 +36,7 @@ class Facts:
     """The recipe's file."""
     setting: Mapping[str, Any]
     """What the reader must know of the recipe: title -> value."""
+    batch_size: int
     accepted: Mapping[str, int]
     """Split of the cleaned dataset -> pictures."""
     rejects: Mapping[str, int]
@@ -65,9 +66,8 @@ def write_page(
         "*Written by `launch.study` from the stored results; edit the program, not this page.*",
         "\n".join(_setting(study, facts)),
     ]
-    judged = [claim for experiment in experiments for claim in study.judged_claims(experiment.name)]
-    parts += ["## Verdicts", "\n".join(_verdicts(judged)), _RULE]
-    parts += ["\n".join(_in_words(study, judged))]
+    judged = [claim for experiment in experiments for claim in _own_claims(study, experiment, facts.preset)]
+    parts += ["## Verdicts", "\n".join(_in_words(judged)), "\n".join(_verdicts(judged)), _RULE]
     for experiment in experiments:
         own = [name for name in arms_of(experiment, facts.preset) if study.has(name)]
         if len(own) < 2:
@@ -83,7 +83,12 @@ def write_page(
         for experiment in experiments
         if sum(study.has(name) for name in arms_of(experiment, facts.preset)) < 2
     ]
-    parts += ["## What is left", "\n".join(_left(facts, untouched)), "## What this can and cannot show", _LIMITS]
+    parts += [
+        "## What is left",
+        "\n".join(_left(facts, untouched)),
+        "## What this can and cannot show",
+        _early(study, facts.batch_size) + _LIMITS,
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -96,6 +101,22 @@ _LIMITS = """\
 - *Not separable* is not *equal*: more pictures, more seeds or longer training may separate the two.
 - An interval of a figure is over the pictures, seeds held fixed, and ± is the standard deviation over the seeds; both
   enter a verdict. The interval of a set with fewer than ten pictures is rather too narrow."""
+
+
+_FEW_PASSES = 20
+
+
+def _early(study: Study, batch_size: int) -> str:
+    """A warning where the runs are so short that they show the first steps of training only."""
+    passes = [run.steps * batch_size / run.train_samples for run in study.results if run.train_samples]
+    if not passes or max(passes) >= _FEW_PASSES:
+        return ""
+    low, high = (f"{number:.1f}" for number in (min(passes), max(passes)))
+    span = low if low == high else f"{low} to {high}"
+    return (
+        f"- **Short runs**: each saw its training pictures {span} times. What is compared here is how fast a network with\n"
+        "  pretrained features learns, not where training ends, which is what the paper's figures are about.\n"
+    )
 
 
 def _setting(study: Study, facts: Facts) -> Iterator[str]:
@@ -130,7 +151,15 @@ def _verdicts(judged: Sequence[JudgedClaim]) -> Iterator[str]:
         yield f"| {one.claim.text} | {one.claim.paper} | {answer} | {cells[0]} | {cells[1]} | {beside} |"
 
 
-def _in_words(study: Study, judged: Sequence[JudgedClaim]) -> Iterator[str]:
+def _own_claims(study: Study, experiment: Experiment, preset: str) -> Iterator[JudgedClaim]:
+    """The claims of an experiment on arms that the preset trains."""
+    trained = {*arms_of(experiment, preset), BASELINE}
+    for one in study.judged_claims(experiment.name):
+        if all({*comparison} <= trained for comparison in one.claim.comparisons):
+            yield one
+
+
+def _in_words(judged: Sequence[JudgedClaim]) -> Iterator[str]:
     """The verdicts as sentences."""
     found = {one.claim.text: (one.verdict(WEB), one.verdict(ZERO_SHOT)) for one in judged}
     for word, title in (("yes", "Reproduces"), ("no", "Comes out the other way round"), ("not separable", "Open")):
@@ -147,7 +176,7 @@ def _table(study: Study, own: Sequence[str], arms: Mapping[str, Arm]) -> Iterato
     total = next((f.num_pictures for name in own if (f := study.figure(name, ZERO_SHOT))), 0)
     web = next((f.num_pictures for name in own if (f := study.figure(name, WEB))), 0)
     headings = [
-        "WHDR %",
+        "WHDR % [95 % over pictures] ± seeds",
         "seeds",
         f"held-out web pairs ({web} pictures)",
         *([f"measured depth ({total} pictures)"] if total else []),
@@ -181,7 +210,8 @@ def _left(facts: Facts, untouched: Sequence[str]) -> Iterator[str]:
         yield "Nothing: every planned run is trained and judged."
         return
     names = ", ".join(f"`{name}`" for name in facts.left)
-    yield f"{len(facts.left)} runs; the same command goes on with them: {names}."
+    number = len(facts.left)
+    yield f"{number} {'run' if number == 1 else 'runs'}, with which the same command goes on: {names}."
     if untouched:
         yield ""
         yield f"Not compared yet: {', '.join(untouched)}."

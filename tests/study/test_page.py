@@ -31,6 +31,7 @@ def facts(**changes):
         "command": "python -m launch.study",
         "config": "configs/study_cpu.yaml",
         "setting": {"steps": 100},
+        "batch_size": 3,
         "accepted": {"train": 150, "val": 50},
         "rejects": {"flat": 2, "contradicted": 9},
         "left": [],
@@ -87,10 +88,23 @@ def test_figures_and_differences_stand_on_the_page():
 def test_what_is_left_is_named_and_an_experiment_without_arms_has_no_table():
     study = losses(mae=0.08, ranking=0.02, improved_ranking=0.0)
     text = page(study, only=("losses", "pairs"), left=["mse_s0", "pairs_1_s0"])
-    assert "2 runs; the same command goes on with them: `mse_s0`, `pairs_1_s0`." in text
+    assert "2 runs, with which the same command goes on: `mse_s0`, `pairs_1_s0`." in text
     assert "## Pairs per picture" not in text
     assert "Not compared yet: pairs per picture." in text
     assert "Nothing: every planned run" in page(study)
+
+
+def test_short_runs_are_called_so_and_long_ones_not():
+    study = losses(mae=0.08, improved_ranking=0.0)
+    assert "each saw its training pictures 2.0 times" in page(study)
+    long = Study([one.model_copy(update={"steps": 3000}) for one in study.results])
+    assert "Short runs" not in page(long)
+
+
+def test_claims_on_arms_that_the_preset_does_not_train_are_not_asked():
+    study = losses(mae=0.08, improved_ranking=0.0)
+    assert not rows(page(study), "Edge-guided pairs are better than random ones")
+    assert rows(page(study, preset="gpu"), "Edge-guided pairs are better than random ones")
 
 
 def test_one_seed_gives_no_verdict():
