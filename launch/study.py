@@ -22,6 +22,7 @@ from launch.cli import run_command
 
 if TYPE_CHECKING:
     from launch.recipe import Recipe
+    from pipeline.eval.protocols.base import Benchmark
     from pipeline.study.conduct import Ended
     from pipeline.study.plan import StudyRun
     from pipeline.study.progress import Places
@@ -185,6 +186,7 @@ def _conduct(
     except Interrupted as wish:
         from pipeline.study.progress import state_of
 
+        (args.out / limits.stop_file).unlink(missing_ok=True)  # it stops this start, not the next one as well
         left = tuple(run.name for run in runs if state_of(run, configure(run), places) != "judged")
         return Ended(left, (), str(wish))
 
@@ -211,7 +213,7 @@ def _prepare(args: argparse.Namespace, places: "Places", name: str) -> None:
         raise RunError(f"{folder} could not be packed (exit code {code})")
 
 
-def _benchmarks(args: argparse.Namespace, places: "Places") -> list[object]:
+def _benchmarks(args: argparse.Namespace, places: "Places") -> "list[Benchmark]":
     from pipeline.eval.protocols.opening import open_data
     from pipeline.study.plan import CLEANED
     from shards.storage import home_path
@@ -241,13 +243,11 @@ def _write_page(
 ) -> None:
     from pipeline.eval.report.privacy import public
     from pipeline.study.analysis import Study
-    from pipeline.study.page import Facts, write_page
-    from pipeline.study.plan import CLEANED, arms, arms_of, chosen
-    from pipeline.study.plots import draw_experiment
+    from pipeline.study.page import Facts
+    from pipeline.study.plan import CLEANED, arms, chosen
     from pipeline.study.progress import stored_results
-    from shards.errors import RunError
+    from pipeline.study.publish import publish_page
     from shards.manifest import read_manifest
-    from shards.storage import make_folder, publish_bytes
 
     study = Study(stored_results(places))
     if not any(result.seed is not None for result in study.results):
@@ -255,8 +255,6 @@ def _write_page(
         return
     page = args.page or Path(PAGES[args.preset])
     known = arms(recipe.optim.lr)
-    experiments = chosen(args.only)
-    titles = {name: arm.title for name, arm in known.items()}
     manifest = read_manifest(str(places.dataset(CLEANED)))
     judged = {result.name for result in study.results}
     assert recipe.train is not None
@@ -279,19 +277,7 @@ def _write_page(
         rejects=manifest.rejects,
         left=[run.name for run in runs if run.name not in judged],
     )
-    try:
-        make_folder(str(page.parent / "images"))
-        pictures = {}
-        for experiment in experiments:
-            own = arms_of(experiment, args.preset)
-            if sum(study.has(name) for name in own) > 1:
-                name = f"{page.stem}_{experiment.name}.svg"
-                pictures[experiment.name] = f"images/{name}"
-                svg = draw_experiment(study, own, titles, experiment.name)
-                publish_bytes(str(page.parent / "images" / name), svg.encode())
-        publish_bytes(str(page), write_page(study, facts, experiments, known, pictures).encode())
-    except OSError as error:
-        raise RunError(f"{page} was not written: {error}") from error
+    publish_page(page, study, facts, chosen(args.only), known)
     print(f"\nwrote {page}", flush=True)
 
 

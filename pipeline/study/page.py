@@ -103,6 +103,22 @@ _LIMITS = """\
   enter a verdict. The interval of a set with fewer than ten pictures is rather too narrow."""
 
 
+_HOW = """\
+```sh
+make study ARGS="--max-hours 2"                                   # all of it, in as many sessions as it takes
+python -m launch.study --only losses,pairs model.encoder_weights=RESNET50.safetensors
+python -m launch.study --preset gpu --pictures PICTURES --truth TRUTH
+python -m launch.study --plan                                     # which runs there are and how far each is
+```
+
+`--only` takes `losses`, `pairs`, `size`, `cleaning`, `augment`, `rate`. Ctrl-C, SIGTERM, `--max-hours` and a kill lose
+nothing: each run is an ordinary run of `launch.train` in `runs/study/PRESET/`, the log shows it as a command of its
+own, and the same study command carries on. Datasets are packed once, into `runs/study/shards/`. What a run scored is in
+`runs/study/PRESET/results/`, picture by picture; `--page-only` writes this page from there. Once a run is judged its
+checkpoints are deleted, its network stays. Settings after the options hold for every run; others than those of a run
+that exists are refused, `--out` begins another study. The preset `gpu` takes 384x384, 20,000 steps and three seeds of
+every arm, among them edge-guided pairs and label cleaning step by step, and writes `docs/study_gpu.md`."""
+
 _FEW_PASSES = 20
 
 
@@ -114,8 +130,8 @@ def _early(study: Study, batch_size: int) -> str:
     low, high = (f"{number:.1f}" for number in (min(passes), max(passes)))
     span = low if low == high else f"{low} to {high}"
     return (
-        f"- **Short runs**: each saw its training pictures {span} times. What is compared here is how fast a network with\n"
-        "  pretrained features learns, not where training ends, which is what the paper's figures are about.\n"
+        f"- **Short runs**: each saw its training pictures {span} times. What is compared here is how fast a network\n"
+        "  with pretrained features learns, not where training ends, which is what the paper's figures are about.\n"
     )
 
 

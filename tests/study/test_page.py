@@ -9,6 +9,8 @@ from pipeline.study.claims import BASELINE, CLAIMS
 from pipeline.study.page import Facts, write_page
 from pipeline.study.plan import BASE, EXPERIMENTS, arms, chosen
 from pipeline.study.plots import draw_experiment
+from pipeline.study.publish import publish_page
+from shards.errors import RunError
 
 from .study_results import LR, result
 
@@ -130,3 +132,18 @@ def test_the_picture_is_small_svg_and_the_same_each_time(name):
     assert svg == again and len(svg) < 60_000
     words = " ".join("".join(element.itertext()) for element in ElementTree.fromstring(svg).iter())
     assert "MAE (L1)" in words and "MSE (L2)" not in words
+
+
+def test_the_page_is_written_with_the_pictures_it_shows(tmp_path):
+    study = losses(mae=0.08, ranking=0.02, improved_ranking=0.0)
+    place = tmp_path / "docs" / "page.md"
+    publish_page(place, study, facts(), chosen(["losses", "size"]), arms(LR))
+    assert [path.name for path in (tmp_path / "docs" / "images").iterdir()] == ["page_losses.svg"]
+    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", place.read_text())
+    assert shown == ["images/page_losses.svg"] and (place.parent / shown[0]).is_file()
+
+
+def test_a_page_that_cannot_be_written_is_a_message(tmp_path):
+    (tmp_path / "docs").write_text("a file in the way")
+    with pytest.raises(RunError, match=r"page\.md was not written: .*--page"):
+        publish_page(tmp_path / "docs" / "page.md", losses(mae=0.08), facts(), chosen(["losses"]), arms(LR))
