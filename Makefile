@@ -19,7 +19,7 @@ PEERS     := .venv-peers
 TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study shards train resume eval predict report tensorboard test test-all test-faults test-lowest lint format bench bench-labels bench-data bench-loss bench-checkpoint clean
+.PHONY: help setup demo study shards train resume eval predict demo-page report tensorboard test test-all test-faults test-lowest lint format bench bench-labels bench-data bench-loss bench-checkpoint clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ eval: $(INSTALLED) ## Evaluate: RUN= DATA= ARGS=
 
 predict: $(INSTALLED) ## Predict pictures, folders, patterns: RUN= PICTURES= ARGS=
 	$(BIN)/python -m launch.predict --checkpoint $(RUN) $(PICTURES) --out $(RUN)/predictions $(ARGS)
+
+demo-page: $(INSTALLED) ## Serve a page that takes pictures and says which point is nearer: RUN= ARGS=
+	$(BIN)/python -m launch.demo --checkpoint $(RUN) $(ARGS)
 
 report: $(INSTALLED) ## Write one HTML page about a run: RUN= ARGS=
 	$(BIN)/python -m launch.report $(RUN) $(ARGS)

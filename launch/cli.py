@@ -29,7 +29,9 @@ COMMANDS = {
     "train": "train a network on shards, or go on with a run",
     "evaluate": "measure networks on shards and on folders with ground truth",
     "predict": "inverse depth of a picture or of a folder of pictures",
+    "demo": "a page: drop a picture, click two points, see which is nearer",
     "export": "a network as a folder for others, with a model card, and as ONNX",
+    "push": "a network, its config and its model card to the Hugging Face Hub",
     "report": "one HTML page about a run: curves, figures, pictures, settings",
     "status": "how a run stands, as text and exit code",
 }

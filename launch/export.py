@@ -16,8 +16,9 @@ from launch.cli import run_command
 if TYPE_CHECKING:
     from model import DepthNet
     from model.onnx_export import Parity
+    from pipeline.eval.network import LoadedNetwork
 
-__all__ = ["main"]
+__all__ = ["load_with_notes", "main", "write_network_folder"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,37 +53,64 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from model.card import Facts, model_card
-    from pipeline.eval.export_folder import CARD_NAME, ONNX_NAME, ExportFolder, require_export_folder
-    from pipeline.eval.network import load_network
-    from pipeline.train.run_facts import read_training
-    from shards.errors import ConfigError
+    from pipeline.eval.export_folder import require_export_folder
 
     replaces = require_export_folder(options.out)
-    loaded = load_network(options.checkpoint, "cpu")
-    for refused in loaded.refused:
-        print(f"passed over: {refused}", file=sys.stderr)
-    net = loaded.net
-    num_parameters = sum(parameter.numel() for parameter in net.parameters())
-    facts = Facts(net.config, num_parameters, net.size_hw, options.license, has_onnx=options.onnx)
-    try:
-        card = model_card(facts, read_training(loaded.origin))
-    except ValueError as error:
-        raise ConfigError(f"--license: {error}") from error
+    loaded = load_with_notes(options.checkpoint)
     if replaces:
         print(f"{options.out}: replaces the earlier export", file=sys.stderr)
-    with ExportFolder(options.out) as part:
-        net.save_pretrained(part)
-        (part / CARD_NAME).write_text(card, encoding="utf-8")
-        if options.onnx:
-            _write_onnx(net, part / ONNX_NAME)
+    write_network_folder(loaded, options.out, options.license, onnx=options.onnx)
     names = sorted(path.name for path in options.out.iterdir() if not path.name.startswith("."))
-    print(f"{loaded.origin} ({net.config.name}, {net.config.encoder}, {num_parameters:,} parameters) in {options.out}:")
+    config, num_parameters = loaded.net.config, _count(loaded.net)
+    print(f"{loaded.origin} ({config.name}, {config.encoder}, {num_parameters:,} parameters) in {options.out}:")
     for name in names:
         print(f"  {name:<18} {(options.out / name).stat().st_size:>12,} bytes")
     if options.license == "unknown":
         print("the card says that the licence is unknown; state it with --license before you publish the weights")
     return 0
+
+
+def load_with_notes(checkpoint: Path) -> "LoadedNetwork":
+    """Load a network on the CPU; says on stderr which newer checkpoints were passed over.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    from pipeline.eval.network import load_network
+
+    loaded = load_network(checkpoint, "cpu")
+    for refused in loaded.refused:
+        print(f"passed over: {refused}", file=sys.stderr)
+    return loaded
+
+
+def write_network_folder(loaded: "LoadedNetwork", out: Path, license_id: str, *, onnx: bool) -> None:
+    """Write weights, config, card and perhaps ONNX into a folder that holds nothing else.
+
+    Raises:
+        ConfigError: The licence is not the name of one.
+        RunError: The folder cannot be written, or the ONNX file computes something else.
+    """
+    from model.card import Facts, model_card
+    from pipeline.eval.export_folder import CARD_NAME, ONNX_NAME, ExportFolder
+    from pipeline.train.run_facts import read_training
+    from shards.errors import ConfigError
+
+    net = loaded.net
+    facts = Facts(net.config, _count(net), net.size_hw, license_id, has_onnx=onnx)
+    try:
+        card = model_card(facts, read_training(loaded.origin))
+    except ValueError as error:
+        raise ConfigError(f"--license: {error}") from error
+    with ExportFolder(out) as part:
+        net.save_pretrained(part)
+        (part / CARD_NAME).write_text(card, encoding="utf-8")
+        if onnx:
+            _write_onnx(net, part / ONNX_NAME)
+
+
+def _count(net: "DepthNet") -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def _write_onnx(net: "DepthNet", path: Path) -> None:

@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", metavar="PATH", help="a run folder or a checkpoint")
     parser.add_argument("--decisions", metavar="FILE", help="decisions file to write; it must not exist yet")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto: CUDA, else an Apple GPU, else cpu)",
     )
     add_config_arguments(parser, ("out", "source.kind", "source.path"))
     args = parser.parse_intermixed_args(argv)

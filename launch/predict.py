@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size", type=int, default=8, metavar="N", help="pictures that the network sees together (default: 8)"
     )
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, CUDA if there is one)"
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto: CUDA, else an Apple GPU, else cpu)",
     )
     add_inference_options(parser)
     cloud = parser.add_argument_group("point cloud of relative depth: no metres, and true only under what is assumed")

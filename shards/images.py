@@ -227,8 +227,13 @@ def original_jpeg(data: bytes) -> bytes | None:
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
     """Encode uint8 (H, W, 3) as JPEG without metadata; full-resolution chroma from quality 90 up."""
+    image, subsampling = Image.fromarray(rgb), 0 if quality >= 90 else 2
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, optimize=True)
+    try:
+        image.save(buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
+    except OSError:  # to optimize, Pillow needs the whole picture in a buffer that it makes too small for noise
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue()
 
 

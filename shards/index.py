@@ -11,7 +11,7 @@ that holds the sample's headers and contents; `digest` is a crc32 over names and
 also serves where a host has unpacked the tars into folders.
 
     index = ShardIndex.open(Path("train.index")); row = index.row(17)
-    key, members = split_members(os.pread(fd, row.length, row.offset))
+    key, members = split_members(read_at(fd, row.length, row.offset))
 """
 
 import io

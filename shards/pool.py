@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 from shards.config import PackConfig
 from shards.errors import DataError
 from shards.names import printable
+from shards.posix import num_cores
 from shards.sources import Item
 
 __all__ = ["Run", "open_pool"]
@@ -50,7 +51,7 @@ def open_pool(workers: int, num_items: int, executor: Executor | None = None) ->
         num_items: No more processes than that are started.
         executor: Used instead of processes of our own, and left open.
     """
-    workers = workers or _num_cores()
+    workers = workers or num_cores()
     if executor is not None:
         yield _Through(executor, _WAITING_PER_WORKER * workers)
         return
@@ -111,7 +112,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)  # nobody is left to be told
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -246,7 +246,10 @@ def remove(url: str) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # Windows opens no folders
     try:
         os.fsync(descriptor)
     except OSError:

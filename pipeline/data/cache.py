@@ -12,7 +12,6 @@ flock itself and not filelock's wrapper, as for the lock of a run.
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import threading
@@ -25,6 +24,7 @@ from pipeline.data.eviction import make_room, used_bytes
 from pipeline.data.fetch import FetchCounts, Pace, fetch_file
 from pipeline.data.part_file import bytes_to_come, claim, has_size, names_in_hand, part_path, reserve
 from shards.errors import ShardError
+from shards.posix import require_posix, unlock
 from shards.storage import join, shown
 
 __all__ = ["ShardCache", "default_budget_bytes", "default_cache_folder"]
@@ -56,9 +56,13 @@ class ShardCache:
         folder: Local folder that holds files of this dataset only; made when the first file comes.
         budget_bytes: What its files may take; more only where one that is needed now would not fit.
         retry_seconds: How long faults that may pass are tried again.
+
+    Raises:
+        ConfigError: This system has no file locks.
     """
 
     def __init__(self, url: str, folder: Path, *, budget_bytes: int, retry_seconds: float = 600) -> None:
+        require_posix(f"{shown(url)}: a cache of shards")
         self.url = url
         self.folder = folder
         self.budget_bytes = budget_bytes
@@ -161,7 +165,7 @@ class ShardCache:
                     make_room(self.folder, size, self.budget_bytes, coming)
                 self._fill(descriptor, path, size, sha256, until, coming, release, stop)
             finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile shares the lock
+                unlock(descriptor)  # a process that was forked meanwhile shares the lock
                 os.close(descriptor)
         except OSError as error:
             if not wait and error.errno in _FULL:

@@ -7,10 +7,11 @@ copy that any process has open is locked by it and stays.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from shards.posix import O_NOFOLLOW, O_READ, lock
 
 __all__ = ["eviction_order", "hold", "make_room", "used_bytes"]
 
@@ -68,18 +69,18 @@ def used_bytes(folder: Path) -> int:
 def hold(descriptor: int, path: Path) -> None:
     """Mark an open copy as in use, until it is closed or its process ends, however it ends."""
     with contextlib.suppress(OSError):  # a file system without locks; an open file can be read after its removal
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock(descriptor, shared=True)
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
 def _remove_unused(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, O_READ | O_NOFOLLOW)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
         path.unlink()
     except OSError:
         return False

@@ -8,10 +8,11 @@ ends; so there are no lock files, and a part that nobody holds is known for what
 """
 
 import contextlib
-import fcntl
 import os
 import time
 from pathlib import Path
+
+from shards.posix import O_CLOEXEC, O_NOFOLLOW, lock
 
 __all__ = ["bytes_to_come", "claim", "has_size", "names_in_hand", "part_path", "reserve"]
 
@@ -23,11 +24,11 @@ def claim(path: Path, size: int, *, wait: bool) -> int | None:
     """Create and lock the part of a file; None where the file has come or, without `wait`, is in another's hands."""
     part = part_path(path)
     while not has_size(path, size):
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o644)
         busy = False
         try:
             # Never waited for: the renamed part is the copy, which its readers keep locked for as long as they like.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             if _is_named(descriptor, part):  # else its holder has renamed or removed it: look again
                 if not has_size(path, size):
                     return descriptor
@@ -63,11 +64,11 @@ def names_in_hand(folder: Path) -> set[str]:
         return names
     for part in parts:
         try:
-            descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(part, os.O_RDWR | O_NOFOLLOW | O_CLOEXEC)
         except OSError:
             continue  # renamed meanwhile
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             if _is_named(descriptor, part):
                 part.unlink()
         except OSError:

@@ -26,6 +26,7 @@ from shards.errors import ShardError
 from shards.format import Sample, read_sample
 from shards.index import MAX_SAMPLE_BYTES, Row, ShardIndex, members_digest, split_members
 from shards.manifest import ShardEntry, SplitEntry, SplitName, read_manifest
+from shards.posix import O_READ, read_at
 from shards.storage import join, local_path, shown
 
 __all__ = ["ShardStore"]
@@ -199,7 +200,7 @@ class ShardStore:
                 key, members = self._listing(folder).read(sample - first, row)
             else:
                 assert descriptor is not None
-                raw = os.pread(descriptor, row.length, row.offset)
+                raw = read_at(descriptor, row.length, row.offset)
                 if len(raw) != row.length:
                     raise ShardError("the file ends before it")
                 key, members = split_members(raw)
@@ -230,13 +231,13 @@ class ShardStore:
         if self._cache is None:
             assert self._folder is not None
             try:
-                return os.open(self._folder / shard.name, os.O_RDONLY | os.O_CLOEXEC)
+                return os.open(self._folder / shard.name, O_READ)
             except OSError as error:
                 raise _DamagedError("", error.strerror or str(error)) from error
         for _ in range(_EVICTED):
             path = self._cache.fetch(shard.name, shard.bytes, shard.sha256, release=self._close_files)
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(path, O_READ)
             except FileNotFoundError:
                 continue  # it made room for another shard in this moment
             except OSError as error:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from shards.errors import ShardError
 from shards.index import MAX_SAMPLE_BYTES, Row, member_span, members_digest, split_name
+from shards.posix import O_NOFOLLOW, O_READ, read_at
 
 __all__ = ["UnpackedShard", "unpacked_folder"]
 
@@ -121,9 +122,9 @@ class UnpackedShard:
             return None
         members = {}
         for extension, (path, size) in files.members.items():
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, O_READ | O_NOFOLLOW)
             try:
-                members[extension] = os.pread(descriptor, size, 0)
+                members[extension] = read_at(descriptor, size, 0)
             finally:
                 os.close(descriptor)
         return members

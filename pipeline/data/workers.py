@@ -19,7 +19,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
@@ -45,6 +44,8 @@ def worker_context() -> BaseContext:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver  # here, as Windows has none
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.data.loader"])
     with signals_held():
@@ -71,6 +72,8 @@ def signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
     resource_tracker.ensure_running()  # its start unblocks two of them again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:

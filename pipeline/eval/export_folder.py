@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +16,24 @@ from types import TracebackType
 from shards.errors import RunError
 from shards.storage import fsync_folder
 
-__all__ = ["CARD_NAME", "ONNX_NAME", "ExportFolder", "require_export_folder"]
+__all__ = [
+    "CARD_NAME",
+    "EXPORT_NAMES",
+    "ONNX_NAME",
+    "ExportFolder",
+    "is_our_card",
+    "require_export_folder",
+    "stated_license",
+]
 
 CARD_NAME = "README.md"
 ONNX_NAME = "model.onnx"
 _MARK = "library_name: depthrank"
-_NAMES = (CARD_NAME, "model.safetensors", ONNX_NAME, "config.json")
+EXPORT_NAMES = (CARD_NAME, "model.safetensors", ONNX_NAME, "config.json")
 """In this order they are moved in: a card of ours tells an interrupted export from a folder of somebody else's."""
 _PART_NAME = ".export.part"
+_HEAD_BYTES = 4096
+_LICENSE = re.compile(r"^license:[ \t]*[\"']?([a-z0-9][a-z0-9.+-]*)[\"']?[ \t]*$", re.MULTILINE)
 
 
 def require_export_folder(out: Path) -> bool:
@@ -40,11 +51,11 @@ def require_export_folder(out: Path) -> bool:
     if not out.is_dir():
         raise RunError(f"{out}: is a file; {advice}")
     found = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    foreign = [name for name in found if name not in _NAMES or not (out / name).is_file()]
+    foreign = [name for name in found if name not in EXPORT_NAMES or not (out / name).is_file()]
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise RunError(f"{out}: holds other things than an earlier export ({foreign[0]}{more}); {advice}")
-    if found and not _has_our_card(out):
+    if found and not is_our_card(out / CARD_NAME):
         raise RunError(f"{out}: holds {found[0]}, which no earlier export has written; {advice}")
     return bool(found)
 
@@ -86,8 +97,8 @@ class ExportFolder:
                     self._out.rmdir()
 
     def _move_in(self) -> None:
-        (self._out / _NAMES[-1]).unlink(missing_ok=True)
-        for name in _NAMES:
+        (self._out / EXPORT_NAMES[-1]).unlink(missing_ok=True)
+        for name in EXPORT_NAMES:
             if (self._part / name).is_file():
                 (self._part / name).replace(self._out / name)
             else:
@@ -95,9 +106,20 @@ class ExportFolder:
         fsync_folder(self._out)
 
 
-def _has_our_card(out: Path) -> bool:
+def is_our_card(path: Path) -> bool:
+    """Whether a file is a model card that an export has written."""
+    return _MARK in _head(path).splitlines()
+
+
+def stated_license(path: Path) -> str | None:
+    """The licence in the header of a model card, by the Hub's name; None where it states none."""
+    found = _LICENSE.search(_head(path).partition("\n---\n")[0])
+    return found[1] if found else None
+
+
+def _head(path: Path) -> str:
     try:
-        with (out / CARD_NAME).open("rb") as file:
-            return _MARK.encode() in file.read(4096).splitlines()
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES).decode(errors="replace").replace("\r\n", "\n")
     except OSError:
-        return False
+        return ""

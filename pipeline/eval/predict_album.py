@@ -117,7 +117,10 @@ def _batches(reads: Iterator[_Read], predict: Predictor) -> Iterator[list[_Read]
 def _predicted(predict: Predictor, batch: Sequence[_Read]) -> list[NDArray[np.float32]]:
     try:
         return predict.many([read.image for read in batch])
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        # That of an Apple GPU has no class of its own.
+        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+            raise
         raise RunError(
             f"{len(batch)} pictures at a time do not fit into the memory of {predict.device}; give a smaller "
             "--batch-size or --long-side, or --device cpu"

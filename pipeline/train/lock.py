@@ -11,7 +11,6 @@ has no locks, and in its older versions empties the file at every attempt, which
 """
 
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from shards.errors import RunError
+from shards.posix import O_NOFOLLOW, has_locks, lock, unlock
 
 __all__ = ["Holder", "RunLock", "lock_is_held", "read_holder"]
 
@@ -83,12 +83,12 @@ class RunLock:
         if self._descriptor is not None:
             _write(self._descriptor, b"", self._run_dir)
             # Closing alone would leave the lock with a child that is between fork and exec at this moment.
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            unlock(self._descriptor)
             self._close()
 
     def _take(self, descriptor: int) -> None:
         deadline = time.monotonic() + max(self._wait_seconds, _PATIENCE_SECONDS)
-        while not _try_lock(descriptor, fcntl.LOCK_EX, self._run_dir):
+        while not _try_lock(descriptor, self._run_dir):
             if time.monotonic() >= deadline:
                 holder = read_holder(self._run_dir) or "one that has not yet written its name"
                 waited = f" (waited {self._wait_seconds:.0f} s for it)" if self._wait_seconds else ""
@@ -108,16 +108,18 @@ def lock_is_held(run_dir: Path) -> bool:
     """Whether a living process holds the run; never writes, so it works on a read-only mount.
 
     Raises:
-        RunError: the lock file exists and cannot be asked.
+        RunError: the lock file exists and cannot be asked, or this system has no locks.
     """
+    if not has_locks():
+        raise RunError(f"{run_dir}: this system has no file locks, so it cannot be told whether the run goes on")
     try:
-        descriptor = os.open(run_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(run_dir / LOCK_NAME, os.O_RDONLY | O_NOFOLLOW)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise RunError(f"{run_dir / LOCK_NAME}: cannot be read ({error.strerror})") from error
     try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH, run_dir)
+        return not _try_lock(descriptor, run_dir, shared=True)
     finally:
         os.close(descriptor)
 
@@ -135,7 +137,7 @@ def read_holder(run_dir: Path) -> Holder | None:
 def _open(run_dir: Path) -> int:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        return os.open(run_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        return os.open(run_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | O_NOFOLLOW, 0o644)
     except OSError as error:
         raise RunError(
             f"{run_dir}: cannot be used as a run folder ({error.strerror}); choose a writable `run`, and list a"
@@ -143,9 +145,9 @@ def _open(run_dir: Path) -> int:
         ) from error
 
 
-def _try_lock(descriptor: int, operation: int, run_dir: Path) -> bool:
+def _try_lock(descriptor: int, run_dir: Path, *, shared: bool = False) -> bool:
     try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        lock(descriptor, shared=shared)
     except OSError as error:
         if error.errno in _CONTENTION:
             return False

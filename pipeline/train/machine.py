@@ -20,6 +20,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from pipeline.train.config import RunConfig, TrainConfig
 from shards.errors import ConfigError, DepthRankError
+from shards.posix import num_cores, require_posix
 
 __all__ = [
     "Choice",
@@ -37,6 +38,18 @@ __all__ = [
 FIRST_GPU_WITH_BF16 = (8, 0)
 SPARE_TIMEOUT_MINUTES = 10.0
 ACCELERATE_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+OWNED_SETTINGS = (
+    ("train.micro_batch_size", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "gradient_accumulation_steps", ("1", "auto")),
+    ("optim.clip_grad_norm", "ACCELERATE_GRADIENT_CLIPPING", "gradient_clipping", ("none", "auto")),
+    ("train.compile", "ACCELERATE_DYNAMO_BACKEND", "dynamo_config", ("no",)),
+)
+"""Ours, the variable of a launcher that contradicts it, its name in an Accelerate config, values that claim nothing."""
+OTHER_ENGINES = {
+    "DEEPSPEED": "deepspeed_config",
+    "FSDP": "fsdp_config",
+    "MEGATRON_LM": "megatron_lm_config",
+    "PARALLELISM_CONFIG": "parallelism_config",
+}
 T = TypeVar("T")
 
 
@@ -160,8 +173,9 @@ def open_machine(config: RunConfig) -> Machine:
     """Join the other processes and settle device and precision.
 
     Raises:
-        ConfigError: The environment contradicts the config, or the device lacks the precision.
+        ConfigError: The environment contradicts the config, the device lacks the precision, or the system file locks.
     """
+    require_posix("training")
     conflicts = environment_conflicts(config.train, os.environ)
     if conflicts:
         raise ConfigError("\n".join(conflicts))
@@ -182,7 +196,7 @@ def open_machine(config: RunConfig) -> Machine:
     place = Choice("device", _device_name(accelerator.device), "the one that this process was given")
     if device == "cpu":
         asked = _asks_for_cpu(os.environ)
-        place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else "no CUDA GPU was found")
+        place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else _why_cpu())
     size = Choice("processes", str(accelerator.num_processes), "as launched")
     return Machine(
         accelerator=accelerator,
@@ -225,21 +239,25 @@ def environment_conflicts(train: TrainConfig, environ: Mapping[str, str]) -> lis
             f"train.precision: {train.precision}, but the launcher set ACCELERATE_MIXED_PRECISION={precision}; "
             "set train.precision to it, or drop mixed_precision from the Accelerate config or command"
         )
-    steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
-    if steps not in {"", "1", "auto"}:
+    for key, variable, name, idle in OWNED_SETTINGS:
+        value = environ.get(variable, "")
+        if value.lower() not in {"", *idle}:
+            conflicts.append(
+                f"{key}: it alone decides, but the launcher set {variable}={value}; drop {name} from the Accelerate "
+                "config or command, or unset the variable"
+            )
+    device = environ.get("ACCELERATE_TORCH_DEVICE", "")
+    if device and device.partition(":")[0] != device_type(environ):
         conflicts.append(
-            f"train.micro_batch_size: {train.micro_batch_size} decides how gradients are accumulated, but the "
-            f"launcher set ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps}; unset it"
+            f"train: computes on {device_type(environ)} here, but ACCELERATE_TORCH_DEVICE={device} is set; unset it"
         )
-    backend = environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
-    if backend.lower() not in {"", "no"}:
-        conflicts.append(
-            f"train.compile: it alone decides, but the launcher set ACCELERATE_DYNAMO_BACKEND={backend}; unset it"
-        )
-    for engine in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
-        name = f"ACCELERATE_USE_{engine}"
-        if environ.get(name, "false").lower() in {"1", "true"}:
-            conflicts.append(f"train: runs on plain data parallelism, but the launcher set {name}; unset it")
+    for engine, name in OTHER_ENGINES.items():
+        variable = f"ACCELERATE_USE_{engine}"
+        if environ.get(variable, "false").lower() in {"1", "true"}:
+            conflicts.append(
+                f"train: runs on plain data parallelism, but the launcher set {variable}; drop {name} from the "
+                "Accelerate config or command (distributed_type: MULTI_GPU, or 'NO'), or unset the variable"
+            )
     return conflicts
 
 
@@ -285,14 +303,19 @@ def choose_threads(configured: int, recorded: int | None, cores: int, local_proc
 
 def set_threads(configured: int, recorded: int | None, local_processes: int) -> Choice:
     """Settle the CPU threads of this process; see `choose_threads`. Launchers set them silently, so this comes last."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    choice = choose_threads(configured, recorded, cores, local_processes)
+    choice = choose_threads(configured, recorded, num_cores(), local_processes)
     torch.set_num_threads(int(choice.value))
     return choice
 
 
 def _asks_for_cpu(environ: Mapping[str, str]) -> bool:
     return environ.get("ACCELERATE_USE_CPU", "false").lower() in {"1", "true", "yes"}
+
+
+def _why_cpu() -> str:
+    if torch.backends.mps.is_available():
+        return "an Apple GPU has no float64, in which losses and counts are summed; it serves prediction"
+    return "no CUDA GPU was found"
 
 
 def _device_name(device: torch.device) -> str:

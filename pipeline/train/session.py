@@ -33,7 +33,10 @@ from pipeline.train.surroundings import Launcher, budget_of, find_launcher, seco
 
 __all__ = ["Interrupted", "Session", "agree_to_stop"]
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+# Windows has only the first two. It cannot train, but commands that read a run import this.
+_STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
 _URGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _ONE_WISH_SECONDS = 1.0
 _LOOK_SECONDS = 0.5

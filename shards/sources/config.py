@@ -191,6 +191,9 @@ class TruthSourceConfig(UnsplitSourceConfig):
     """List of scenes with a divisor each (`shards.sources.scene_index`), followed where it exists; null: never."""
 
 
+WorldName = Literal["room", "street", "open", "interior", "still_life", "pile"]
+
+
 class SyntheticSourceConfig(Section):
     """Procedurally rendered stereo scenes with exact disparity."""
 
@@ -205,6 +208,19 @@ class SyntheticSourceConfig(Section):
     """Width of the rendered pictures."""
     seed: int = Field(0, ge=0)
     """Another seed gives other scenes."""
+    worlds: tuple[WorldName, ...] = ("room", "street", "open")
+    """Kinds of worlds, each as often as the others: `room`, `street` and `open` look along their length and have
+    patterns everywhere; `interior` is a furnished room seen across, `still_life` things on a table, `pile` boards or
+    stones that fill the picture, half of whose surfaces are plain."""
+    labels: Literal["matched", "exact"] = "matched"
+    """`matched`: as for photographs, by matching the two pictures; `exact`: the renderer's own disparity."""
+
+    @field_validator("worlds")
+    @classmethod
+    def _some_worlds(cls, worlds: tuple[str, ...]) -> tuple[str, ...]:
+        if not worlds or len(set(worlds)) < len(worlds):
+            raise ValueError("needs one kind of world or more, each once")
+        return worlds
 
 
 def _lower_case_extensions(extensions: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ is rectified by construction, and `disparity_px = focal_px * baseline_m / Z` hol
     scene = render_scene(seed=0, index=17, height_px=144, width_px=192)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,12 @@ from numpy.typing import NDArray
 from shards.randomness import CounterRng
 from shards.sources.primitives import NEAREST_M, Floats, Rays, Solid
 from shards.sources.textures import paint
-from shards.sources.worlds import SKY_M, World, draw_world
+from shards.sources.worlds import SKY_M, SPACES, World, draw_world
 
 __all__ = ["Scene", "render_scene"]
 
 SUBPIXELS = 2
 SURVEY_STEP_PX = 4
-MIN_DEPTH_RATIO = 1.8
 MAX_TRIES = 20
 RANGE_SHARE = (0.065, 0.105)
 MAX_DISPARITY_SHARE = 0.16
@@ -50,7 +50,9 @@ class Scene:
     world: World
 
 
-def render_scene(seed: int, index: int, height_px: int, width_px: int, *, split: str = "train") -> Scene:
+def render_scene(
+    seed: int, index: int, height_px: int, width_px: int, *, split: str = "train", worlds: Sequence[str] = SPACES
+) -> Scene:
     """Render one scene.
 
     The baseline suits the scene, as a stereo photographer chooses it: the disparity's P2-P98 range is 6.5 to 10.5 %
@@ -62,17 +64,18 @@ def render_scene(seed: int, index: int, height_px: int, width_px: int, *, split:
         height_px: Height H.
         width_px: Width W.
         split: Scenes of different splits have nothing in common.
+        worlds: Kinds of worlds to draw from (`shards.sources.worlds.WORLDS`).
     """
     rng = CounterRng("scene", split, seed, index)
     for _ in range(MAX_TRIES):
-        world = draw_world(rng)
+        world = draw_world(rng, worlds)
         focal_px = width_px / 2 / np.tan(world.camera.fov_rad / 2)
         rays = _rays(world, focal_px, height_px, width_px)
         survey_m, _ = _cast(
             world, rays.window(slice(None, None, SURVEY_STEP_PX), slice(None, None, SURVEY_STEP_PX)), 0.0
         )
         far, near = 1 / np.percentile(survey_m, (98, 2))
-        if near / far > MIN_DEPTH_RATIO:
+        if near / far > world.depth_ratio_min:
             break
     low, high = RANGE_SHARE
     wanted_m = (low + (high - low) * float(rng.uniform(1)[0])) * width_px / focal_px / (near - far)

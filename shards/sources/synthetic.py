@@ -7,8 +7,11 @@ unseen = test_scene(config, 0)  # in neither split, with exact disparity
 
 import re
 
+import numpy as np
+
+from shards.disparity import encode_inverse_depth
 from shards.errors import DecodeError
-from shards.sources.base import Item, StereoPair
+from shards.sources.base import Item, LabelledPicture, StereoPair
 from shards.sources.config import SyntheticSourceConfig
 from shards.sources.render import Scene, render_scene
 
@@ -18,7 +21,7 @@ NAME = re.compile(r"(train|val)-scene-(\d{6,9})")
 
 
 class SyntheticSource:
-    """Rendered stereo pairs; see `shards.sources.base.Source`."""
+    """Rendered stereo pairs, or rendered pictures with exact labels; see `shards.sources.base.Source`."""
 
     eyes = "as_given"
     min_side_px = 32
@@ -31,8 +34,8 @@ class SyntheticSource:
         counts = (("train", self.config.train), ("val", self.config.val))
         return [Item(f"{split}-scene-{index:06d}", split) for split, count in counts for index in range(count)]
 
-    def load(self, item: Item) -> StereoPair:
-        """Render the pair of an item.
+    def load(self, item: Item) -> StereoPair | LabelledPicture:
+        """Render the pair of an item, or its left picture with what the renderer knows.
 
         Raises:
             DecodeError: The item is not one of this source.
@@ -49,7 +52,12 @@ class SyntheticSource:
             "focal_px": scene.focal_px,
             "baseline_m": scene.baseline_m,
         }
-        return StereoPair(scene.left, scene.right, meta=meta)
+        if self.config.labels == "matched":
+            return StereoPair(scene.left, scene.right, meta=meta)
+        codes, coding = encode_inverse_depth(scene.disparity_px, np.ones(scene.disparity_px.shape, dtype=bool))
+        return LabelledPicture(
+            scene.left, codes=codes, coding=coding | {"unit": "px"}, tolerance_kind="ratio", meta=meta
+        )
 
 
 def test_scene(config: SyntheticSourceConfig, index: int) -> Scene:
@@ -58,4 +66,4 @@ def test_scene(config: SyntheticSourceConfig, index: int) -> Scene:
 
 
 def _scene(config: SyntheticSourceConfig, split: str, index: int) -> Scene:
-    return render_scene(config.seed, index, config.height_px, config.width_px, split=split)
+    return render_scene(config.seed, index, config.height_px, config.width_px, split=split, worlds=config.worlds)

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from shards.randomness import CounterRng
 from shards.sources.primitives import Floats
 
-__all__ = ["Texture", "draw_texture", "noise", "paint"]
+__all__ = ["PATTERNS", "PLAIN", "Texture", "draw_texture", "noise", "paint"]
 
-KINDS = ("checks", "stripes", "bricks", "tiles", "planks", "windows", "patches", "dots")
+PATTERNS = ("checks", "stripes", "bricks", "tiles", "planks", "windows", "patches", "dots")
+PLAIN = ("clouds", "plain")
+"""Without a pattern."""
 PERIOD_M = 0.6
 ATLAS_LEVELS = 9
 ATLAS_SIDE = 2**ATLAS_LEVELS
@@ -59,7 +61,7 @@ class Texture:
     grain_m: float
 
 
-def draw_texture(rng: CounterRng, *, kinds: tuple[str, ...] = KINDS, magnify: float = 1.0) -> Texture:
+def draw_texture(rng: CounterRng, *, kinds: tuple[str, ...] = PATTERNS, magnify: float = 1.0) -> Texture:
     """A random texture.
 
     Args:

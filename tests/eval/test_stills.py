@@ -1,8 +1,10 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.eval.stills import read_still
+from pipeline.eval.stills import decode_still, read_still, reads_heic
 from shards.errors import DecodeError
 
 RED, BLUE = (250, 0, 0), (0, 0, 250)
@@ -72,3 +74,33 @@ def test_an_animation_too_large_or_damaged_is_refused_by_name(tmp_path, monkeypa
     monkeypatch.setattr("pipeline.eval.stills.MAX_PIXELS", 24 * 16 - 1)
     with pytest.raises(DecodeError, match=r"a\.gif: 24 x 16 pixels, more than 383"):
         read_still(tmp_path / "a.gif")
+
+
+def heic(image, **options):
+    pillow_heif = pytest.importorskip("pillow_heif", reason='HEIC needs: pip install "depthrank[heif]"')
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, quality=95, **options)
+    return buffer.getvalue()
+
+
+def test_a_heic_is_read_upright_bounded_and_over_white():
+    picture = Image.fromarray(np.repeat(np.linspace(0, 250, 96).astype(np.uint8)[None, :, None], 64, 0).repeat(3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode_still(heic(picture, exif=exif.tobytes()), name="a.heic", max_pixels=10_000)
+    np.testing.assert_allclose(image.astype(int), np.rot90(np.asarray(picture), -1).astype(int), atol=12)
+    clear = picture.copy()
+    clear.putalpha(0)
+    assert decode_still(heic(clear), name="a.heic", max_pixels=10_000).min() > 250
+    with pytest.raises(DecodeError, match=r"a\.heic: 96 x 64 pixels, more than 6143"):
+        decode_still(heic(picture), name="a.heic", max_pixels=6143)
+    data = heic(picture)
+    for length in (20, 200, len(data) - 50):
+        with pytest.raises(DecodeError, match=r"a\.heic: "):
+            decode_still(data[:length], name="a.heic", max_pixels=10_000)
+
+
+@pytest.mark.skipif(reads_heic(), reason="the extra heif is installed")
+def test_a_heic_without_its_reader_is_explained():
+    with pytest.raises(DecodeError, match=r"x: is a HEIC, which needs pip install"):
+        decode_still(b"\0\0\0\x18ftypmif1" + bytes(50), name="x", max_pixels=10_000)

@@ -19,6 +19,7 @@ ENTRY_POINTS = [
         "train",
         "evaluate",
         "predict",
+        "demo",
         "export",
         "status",
         "quickstart",

@@ -31,16 +31,42 @@ class Browser:
     def __init__(self, port, session):
         self._base = f"http://127.0.0.1:{port}/session/{session}"
 
-    def open(self, path):
-        call(f"{self._base}/url", {"url": path.resolve().as_uri()})
+    def open(self, place):
+        url = place if isinstance(place, str) else place.resolve().as_uri()
+        call(f"{self._base}/url", {"url": url})
 
     def resize(self, width, height):
         call(f"{self._base}/window/rect", {"width": width, "height": height})
+
+    def emulate(self, width, height, *, phone=False):
+        """A screen of this size, narrower than a window may be; a phone's has touch and no mouse."""
+        self._devtools("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self._devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
+        )
+
+    def _devtools(self, command, **params):
+        return call(f"{self._base}/goog/cdp/execute", {"cmd": command, "params": params})
 
     def press(self, *keys):
         for key in keys:
             down_up = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
             call(f"{self._base}/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": down_up}]})
+
+    def click(self, css, x_share=0.5, y_share=0.5, to=None, *, kind="mouse"):
+        """Click inside an element; with `to` press there and let go at that other share of it. Or `touch` it."""
+        box = self.run(
+            f"const e = document.querySelector({css!r}); e.scrollIntoView({{block: 'center'}});"
+            "const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
+        )
+        moves = [
+            {"type": "pointerMove", "duration": 0, "x": round(box[0] + x * box[2]), "y": round(box[1] + y * box[3])}
+            for x, y in [(x_share, y_share), *([to] if to else [])]
+        ]
+        down, up = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
+        parts = [moves[0], down, *moves[1:], up]
+        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": parts}
+        call(f"{self._base}/actions", {"actions": [pointer]})
 
     def put_file(self, css, path):
         found = call(f"{self._base}/element", {"using": "css selector", "value": css})[_ELEMENT]

@@ -216,3 +216,10 @@ def test_a_black_frame_is_found():
 def test_a_black_picture_is_no_frame_around_nothing():
     black = np.zeros((50, 50, 3), dtype=np.uint8)
     assert picture_box(black) == (0, 0, 50, 50)
+
+
+@pytest.mark.parametrize("quality", [85, 90, 94, 95])
+def test_noise_is_encoded_too(quality):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_jpeg(noise, quality))) as image:
+        assert image.size == (900, 600)
