@@ -166,7 +166,7 @@ def _conduct(
         with Session(limits, args.out) as session, session.interruptible():
             _prepare(args, places, name)
 
-    def judge(run: "StudyRun", config: "RunConfig") -> None:
+    def judge(run: "StudyRun") -> None:
         with Session(limits, args.out) as session, session.interruptible():
             judge_run(run, places, _benchmarks(args, places))
 

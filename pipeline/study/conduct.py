@@ -38,7 +38,7 @@ def conduct(
     configure: Callable[[StudyRun], RunConfig],
     prepare: Callable[[str], None],
     train: Callable[[StudyRun, RunConfig], Status],
-    judge: Callable[[StudyRun, RunConfig], None],
+    judge: Callable[[StudyRun], None],
     say: Callable[[str], None],
 ) -> Ended:
     """Train and judge.
@@ -76,7 +76,7 @@ def conduct(
             if status.state != "finished":
                 reason = status.reason
                 break
-        judge(run, config)
+        judge(run)
         states[run.name] = "judged"
         # A finished run needs them no more, and those of all runs together would fill a disk.
         shutil.rmtree(places.run(run.name) / "checkpoints", ignore_errors=True)

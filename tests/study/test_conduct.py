@@ -53,7 +53,7 @@ class Trainer:
             raise DivergedError("the loss is not finite")
         return status
 
-    def judge(self, run, config):
+    def judge(self, run):
         self.judged.append(run.name)
         self.places.results.mkdir(parents=True, exist_ok=True)
         write_result(self.places.result(run.name), result(run.arm.name, run.seed, {"shards": [0.1, 0.2]}))
