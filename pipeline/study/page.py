@@ -89,6 +89,7 @@ def write_page(
         "## What this can and cannot show",
         _early(study, facts.batch_size) + _LIMITS,
     ]
+    parts += ["## Run it", _HOW]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

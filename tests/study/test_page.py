@@ -94,6 +94,7 @@ def test_what_is_left_is_named_and_an_experiment_without_arms_has_no_table():
     assert "## Pairs per picture" not in text
     assert "Not compared yet: pairs per picture." in text
     assert "Nothing: every planned run" in page(study)
+    assert text.index("## Verdicts") < text.index("## Losses") < text.index("## What is left") < text.index("## Run it")
 
 
 def test_short_runs_are_called_so_and_long_ones_not():
