@@ -196,7 +196,7 @@ def _prepare(args: argparse.Namespace, places: "Places", name: str) -> None:
     from launch import shards
     from pipeline.study.plan import CLEANED, PACKING, SUBSETS
     from pipeline.study.subsets import write_subset
-    from shards.errors import RunError
+    from shards.errors import SourceError
     from shards.manifest import MANIFEST_NAME
 
     folder = places.dataset(name)
@@ -208,9 +208,10 @@ def _prepare(args: argparse.Namespace, places: "Places", name: str) -> None:
         return
     source = [f"source.path={args.pictures}"] if args.pictures else []
     config = args.config or f"configs/study_{args.preset}.yaml"
-    code = shards.main(["--config", config, *source, *args.overrides, f"out={folder}", *PACKING[name]])
-    if code:
-        raise RunError(f"{folder} could not be packed (exit code {code})")
+    try:
+        shards.main(["--config", config, *source, *args.overrides, f"out={folder}", *PACKING[name]])
+    except SourceError as error:
+        raise SourceError(f"{error}; --pictures PATH names another collection of web stereo pairs") from error
 
 
 def _benchmarks(args: argparse.Namespace, places: "Places") -> "list[Benchmark]":

@@ -63,6 +63,13 @@ def test_a_mistake_is_one_message(tmp_path, capsys, words, message):
     assert said.startswith("error: ") and message in said and "Traceback" not in said
 
 
+def test_pictures_that_are_not_there_are_named_with_the_option_that_names_others(tmp_path, capsys):
+    words = ["--out", f"{tmp_path}/study", "--pictures", f"{tmp_path}/pictures", "--truth", "none"]
+    assert run_command(study.main, words) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/pictures" in said and "--pictures PATH" in said
+
+
 def test_the_plan_trains_nothing_and_without_results_there_is_no_page(tmp_path, capsys):
     assert run_command(study.main, arguments(tmp_path, "--only", "losses", "--plan")) == 0
     lines = capsys.readouterr().out.splitlines()
