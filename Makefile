@@ -106,6 +106,10 @@ $(PEERS)/.installed: tests/bench/peers/requirements.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+.PHONY: reference
+reference: $(INSTALLED) ## Write docs/configuration.md from the schema of the settings
+	$(BIN)/python -m launch.reference --out docs/configuration.md
+
 clean: ## Remove caches and environments; runs/ stays
 	rm -rf $(VENV) $(LOWEST) $(PEERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

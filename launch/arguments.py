@@ -10,12 +10,12 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
 
 from pydantic_core import PydanticUndefined
 
+from launch.command_parser import CommandParser
 from launch.config.report import write_value
-from launch.config.schema import bounds, choices, keys, tag_key, tags
+from launch.config.schema import bounds, choices, help_text, keys, tag_key, tags
 from launch.recipe import Recipe, load_recipe
 from model.config import Section
 
@@ -61,21 +61,6 @@ TRAIN_KEYS = (
 _WIDTH = 100
 
 
-class CommandParser(argparse.ArgumentParser):
-    """An argument parser that keeps line breaks in its help, wants options in full, and knows overrides."""
-
-    def __init__(self, *, prog: str, description: str) -> None:
-        formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Print a usage mistake and exit with code 2."""
-        _, _, unknown = message.partition("unrecognized arguments: ")
-        if unknown.startswith("--") and "." in unknown:
-            message += f" (settings have no dashes: {unknown.split()[0].lstrip('-').partition('=')[0]}=VALUE)"
-        self.exit(2, f"error: {message}\n{self.format_usage()}")
-
-
 def add_config_arguments(parser: argparse.ArgumentParser, shown_keys: Sequence[str]) -> None:
     """Add `--config FILE`, `--print-config` and overrides; `shown_keys` are the settings that `--help` lists."""
     parser.add_argument(
@@ -104,7 +89,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, shown_keys: Sequence[s
         allowed = list(kinds) or choices(field)
         given = "" if required else f"={write_value(default)}"
         said = [
-            field.description or "",
+            help_text(field),
             f"One of {', '.join(allowed)}." if allowed else "",
             bounds(field),
         ]

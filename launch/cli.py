@@ -33,9 +33,15 @@ COMMANDS = {
     "export": "a network as a folder for others, with a model card, and as ONNX",
     "push": "a network, its config and its model card to the Hugging Face Hub",
     "report": "one HTML page about a run: curves, figures, pictures, settings",
+    "doctor": "is this machine fit for a run? what is wrong, and how to mend it",
     "status": "how a run stands, as text and exit code",
+    "kaggle": "training on Kaggle: uploads, notebook, chained versions",
 }
 
+_MEND_MEMORY = (
+    "in training take train.micro_batch_size=1, which changes no result, or a smaller train.size; elsewhere a smaller "
+    "--batch-size or --long-side, or --device cpu; nvidia-smi tells who else uses it"
+)
 EXIT_DIVERGED = 1
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
@@ -63,6 +69,11 @@ def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None 
         return EXIT_DIVERGED
     except DepthRankError as error:
         _say(error)
+        return EXIT_MISTAKE
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
+            raise
+        _say(DepthRankError(f"out of memory on the GPU; {_MEND_MEMORY}\n  {str(error).partition('. ')[0]}"))
         return EXIT_MISTAKE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

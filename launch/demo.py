@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from launch.inference_options import add_inference_options, chosen_inference
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     return _serve(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank demo",
         description="Serve a page: drop, choose, paste or take a picture, see its relative inverse depth (red = near), "
         "click two points and be told which is nearer. Ctrl-C ends it. Needs the extra `demo`.",
@@ -41,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a run folder, a checkpoint, an export, the official model.pth.tar of CVPR 2020, or OWNER/NAME on the "
         "Hugging Face Hub (extra `hub`)",
     )
-    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=int, default=7860, metavar="N", help="port of the page (default: 7860); 0 takes a free one"
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",

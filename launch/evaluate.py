@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from launch.inference_options import add_inference_options, chosen_inference
 
 __all__ = ["main"]
@@ -27,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     return _evaluate(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank evaluate",
         description="WHDR: the share of point pairs whose order of depth is wrong, in percent; lower is better.",
     )
@@ -90,6 +91,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from pipeline.eval.whdr import Predict
     from pipeline.eval.worst import clear_worst, save_worst
     from shards.errors import ConfigError, RunError, ShardError
+    from shards.progress import Progress
     from shards.storage import make_folder, publish_bytes
 
     started = time.perf_counter()
@@ -124,9 +126,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         else:
             save_evaluation(out, comparison, record)
             clear_worst(out / WORST_NAME)
-            for number, (part, benchmark) in enumerate(zip(comparison.parts, data, strict=True), 1):
-                folder = out / WORST_NAME / f"{number:02d}_{benchmark.kind}"
-                save_worst(part.scores, benchmark, networks, folder, options.worst)
+            with Progress("sets") as progress:
+                for number, (part, benchmark) in enumerate(zip(comparison.parts, data, strict=True), 1):
+                    progress.show(number - 1, len(data), what="drawing the worst pictures of")
+                    folder = out / WORST_NAME / f"{number:02d}_{benchmark.kind}"
+                    save_worst(part.scores, benchmark, networks, folder, options.worst)
     except (ShardError, OSError) as error:
         raise RunError(f"the figures above were not stored: {error}; name another place with --out") from error
     print(f"stored as {out}\n{line}")

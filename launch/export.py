@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 
 if TYPE_CHECKING:
     from model import DepthNet
@@ -26,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     return _export(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank export",
         description="Write a network as model.safetensors, config.json and README.md (its model card, from what the "
         "run recorded), the layout of the Hugging Face Hub.",

@@ -9,7 +9,6 @@ from. Give the file to the next packing (`shards.decisions=eyes.json out=NEW`), 
 
 import argparse
 import sys
-import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from shards.sources import Item
 
 __all__ = ["main"]
-
-SECONDS_BETWEEN_LINES = 10.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,6 +55,7 @@ def _vote(options: argparse.Namespace, config: "PackConfig") -> int:
     from shards.errors import ConfigError, DecodeError
     from shards.manifest import read_manifest
     from shards.names import printable
+    from shards.progress import Progress
     from shards.sources import StereoPair, open_source
     from shards.storage import exists, shown
 
@@ -76,27 +74,26 @@ def _vote(options: argparse.Namespace, config: "PackConfig") -> int:
     predict = Predictor(loaded.net, device)
     votes: list[Decision] = []
     outcome: Counter[str] = Counter()
-    said = time.monotonic()
+    progress = Progress("pairs")
     for number, item in enumerate(items):
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            print(f"voted on {number}/{len(items)}", file=sys.stderr, flush=True)
+        progress.show(number, len(items), what="voted on")
         name = printable(item.name)
         try:
             pair = source.load(item)
         except DecodeError as error:
-            print(f"no vote: {error}", file=sys.stderr, flush=True)
+            progress.say(f"no vote: {error}")
             outcome["unreadable"] += 1
             continue
         if not isinstance(pair, StereoPair):
             raise ConfigError(f"source.kind {config.source.kind}: its pictures are no stereo pairs")
         vote = vote_on_pair(pair.left, pair.right, predict, config.shards.match)
         if vote is None:
-            print(f"no vote: {name}: the pictures differ in size", file=sys.stderr, flush=True)
+            progress.say(f"no vote: {name}: the pictures differ in size")
         outcome[vote.eyes if vote else "size_mismatch"] += 1
         if vote is not None and vote.eyes != "undecided":
             note = f"orders {vote.agreement:.0%} of the points as the disparity does, z {vote.z:+.1f}"
             votes.append(Decision(name=name, eyes=vote.eyes, by="checkpoint", note=note))
+    progress.close()
     write_decisions(options.decisions, Decisions(dataset=fingerprint, decisions=tuple(votes)))
     counts = (
         ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in outcome.most_common()) or "none to vote on"

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.arguments import CommandParser
 from launch.cli import run_command
+from launch.command_parser import CommandParser
+from shards.progress import Progress
 
 if TYPE_CHECKING:
     from shards.rearrange import Rearranged
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 EXIT_DAMAGED = 1
-SECONDS_BETWEEN_LINES = 10.0
 MAX_LIST_BYTES = 1 << 26
 MIN_SHARD_BYTES = 64 * 1024
 
@@ -129,11 +129,10 @@ def _show(url: str, limit: int | None, sheet_url: str | None) -> int:
     beside = join(url, "contact_sheet.jpg")
     there = sheet_url is None and exists(beside)
     sheet = None if there else ContactSheet()
-    line = _Line()
-    found = inspect_dataset(
-        url, limit=limit, sheet=sheet, progress=lambda done, total: line.show(f"read {done}/{total} samples")
-    )
-    line.end()
+    with Progress("samples") as progress:
+        found = inspect_dataset(
+            url, limit=limit, sheet=sheet, progress=lambda done, total: progress.show(done, total, what="read")
+        )
     print(describe(found))
     if sheet is not None:
         try:
@@ -151,10 +150,9 @@ def _verify(url: str) -> int:
     from shards.storage import shown
     from shards.verify import verify
 
-    line = _Line()
     start = time.monotonic()
-    report = verify(url, lambda done, total: line.show(f"verified {done / 1e6:.0f} of {total / 1e6:.0f} MB"))
-    line.end()
+    with Progress("MB") as progress:
+        report = verify(url, lambda done, total: progress.show(done // 10**6, total // 10**6, what="verified"))
     for damage in report.damage:
         print(f"damaged: {damage}")
     seconds = time.monotonic() - start
@@ -170,9 +168,8 @@ def _reindex(url: str) -> int:
     from shards.reindex import reindex
     from shards.storage import shown
 
-    line = _Line()
-    report = reindex(url, lambda name, done: line.show(f"indexing {name}: {done} samples"))
-    line.end()
+    with Progress("samples") as progress:
+        report = reindex(url, lambda name, done: progress.show(done, None, what=f"indexed {name}"))
     for left_out in report.left_out:
         print(f"left out: {left_out}")
     for name, split in report.manifest.splits.items():
@@ -199,30 +196,28 @@ def _split(args: argparse.Namespace) -> int:
         except (OSError, UnicodeDecodeError) as error:
             raise ShardError(f"{path}: cannot read the list: {getattr(error, 'strerror', None) or error}") from error
         rule = ByList([line.strip() for line in lines if line.strip()])
-    line = _Line()
-    made = split_dataset(
-        args.dataset[0],
-        args.out,
-        rule,
-        shard_bytes=args.shard_bytes,
-        progress=lambda what, done, total: line.show(f"{what} {done}/{total} samples"),
-    )
-    line.end()
+    with Progress("samples") as progress:
+        made = split_dataset(
+            args.dataset[0],
+            args.out,
+            rule,
+            shard_bytes=args.shard_bytes,
+            progress=lambda what, done, total: progress.show(done, total, what=what),
+        )
     return _say_made(args.out, made)
 
 
 def _merge(args: argparse.Namespace) -> int:
     from shards.rearrange import merge_datasets
 
-    line = _Line()
-    made = merge_datasets(
-        args.dataset,
-        args.out,
-        shard_bytes=args.shard_bytes,
-        prefixes=None if args.prefixes is None else args.prefixes.split(","),
-        progress=lambda what, done, total: line.show(f"{what} {done}/{total} samples"),
-    )
-    line.end()
+    with Progress("samples") as progress:
+        made = merge_datasets(
+            args.dataset,
+            args.out,
+            shard_bytes=args.shard_bytes,
+            prefixes=None if args.prefixes is None else args.prefixes.split(","),
+            progress=lambda what, done, total: progress.show(done, total, what=what),
+        )
     return _say_made(args.out, made)
 
 
@@ -238,26 +233,6 @@ def _say_made(out: str, made: "Rearranged") -> int:
         more = f" ({len(made.straddling) - 10} more); " if len(made.straddling) > 10 else "  "
         print(f"  {more}--split --val-share keeps such pictures together")
     return 0
-
-
-class _Line:
-    """Progress on stderr: one line that moves on a terminal, elsewhere a line every some seconds."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self._open = False
-
-    def show(self, text: str) -> None:
-        now = time.monotonic()
-        terminal = sys.stderr.isatty()
-        if now - self._last < (0.2 if terminal else SECONDS_BETWEEN_LINES):
-            return
-        self._last, self._open = now, terminal
-        print(f"\r{text}\x1b[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self._open:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

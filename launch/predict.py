@@ -8,15 +8,14 @@ Writes `NAME.inverse_depth.png` (16 bit), `NAME.colour.png` and `NAME.side_by_si
 
 import argparse
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from launch.inference_options import add_inference_options, chosen_inference
 from pipeline.eval.prediction_files import DEFAULT_KINDS, KINDS, choose_kinds
+from shards.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 EXIT_PARTLY = 1
-QUIET_SECONDS = 5.0
-SECONDS_BETWEEN_LINES = 10.0
 MAX_BATCH_SIZE = 1024
 
 
@@ -37,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     return _predict(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank predict",
         description="Relative inverse depth of pictures: a 16-bit PNG (larger = nearer), a colour map (red = near) and "
         "picture and map side by side. A picture that cannot be read is named and does not end the rest; the exit code "
@@ -146,24 +143,14 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _follow(outcomes: "Iterable[Outcome]", total: int, failures: list[str]) -> None:
     """Show how far the work is once it takes a while, and name what failed when it ends, in whatever way."""
-    start = last = time.monotonic()
-    on_terminal = sys.stderr.isatty()
-    bar: tqdm[Never] = tqdm(
-        total=total, unit=" pictures", delay=QUIET_SECONDS, dynamic_ncols=True, disable=not on_terminal
-    )
+    progress = Progress("pictures")
     try:
         for done, outcome in enumerate(outcomes, 1):
             if outcome.failure:
                 failures.append(outcome.failure)
-                bar.set_postfix_str(f"{len(failures)} failed", refresh=False)
-            bar.update()
-            now = time.monotonic()
-            if not on_terminal and now - last >= SECONDS_BETWEEN_LINES:
-                last = now
-                failed = f" | {len(failures)} failed" if failures else ""
-                print(f"{done}/{total} | {done / (now - start):.2f} pictures/s{failed}", file=sys.stderr, flush=True)
+            progress.show(done, total, what="predicted", note=f"{len(failures)} failed" if failures else "")
     finally:
-        bar.close()
+        progress.close()
         for failure in failures:
             print(f"not predicted: {failure}", file=sys.stderr, flush=True)
 

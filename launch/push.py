@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 
 if TYPE_CHECKING:
     from pipeline.eval.hub_repository import HubRepository
@@ -28,14 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     return _push(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank push",
         description="Publish a network on the Hugging Face Hub: model.safetensors, config.json and README.md, its "
         "model card. The repository is made if there is none; one that holds anything but an earlier network of this "
         "program is refused.",
         epilog="needs a token that may write: `hf auth login`, or HF_TOKEN in the environment",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--checkpoint",

@@ -7,7 +7,6 @@ with the ranking loss, and measures both on unseen scenes against the renderer's
 that a user would type, printed before it runs; what was done before is not done again.
 """
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from pipeline.train.status import read_status
 from shards.errors import RunError
 from shards.manifest import MANIFEST_NAME
@@ -32,7 +32,7 @@ SHOWN_SCENES = 6
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command on the arguments after its name (None: the process's) and return its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m launch.quickstart", description="Make shards, train, evaluate and show pictures, in minutes."
     )
     parser.add_argument("--config", default="configs/demo.yaml", metavar="FILE", help="recipe (default: %(default)s)")
@@ -144,7 +144,9 @@ def _evaluate(config: str, overrides: Sequence[str], out: Path) -> dict[str, flo
     }
     pictures = list(synthetic_truth(recipe.source, TEST_SCENES))
     print(f"\n{TEST_SCENES} unseen scenes, against the renderer's exact truth:", flush=True)
-    comparison = compare(methods, [TruthData("synthetic", pictures)])
+    comparison = compare(
+        methods, [TruthData("synthetic", pictures)], report=lambda line: print(line, file=sys.stderr, flush=True)
+    )
     print(comparison.table())
     shown = {name: methods[name] for name in ("lower_is_nearer", *LOSSES)}
     Image.fromarray(comparison_sheet(shown, pictures[:SHOWN_SCENES])).save(out / "report.png")

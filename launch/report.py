@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 
 if TYPE_CHECKING:
     from pipeline.eval.report.page import GalleryPart
@@ -29,12 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     return _report(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank report",
         description="Write one HTML file about a run: curves, figures, pictures with wrong pairs, data, settings, "
         "versions, checkpoints. It opens anywhere, without a network, and names no host, user or folder.",
-        allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder, in any state")
     parser.add_argument(
@@ -124,11 +124,10 @@ def _gallery(run: "RunFolder", options: argparse.Namespace) -> "GalleryPart":
     data = data_config(run)
     if data is None or data.val is None:
         return GalleryPart(None, absence="the run has no validation set" if data else "the config names no data")
-    from tqdm import tqdm
-
     from pipeline.eval.device import choose_device
     from pipeline.eval.network import load_network
     from pipeline.eval.report.gallery import MAX_JUDGED, make_gallery
+    from shards.progress import Progress
 
     device, reason = choose_device(options.device)
     try:
@@ -143,7 +142,7 @@ def _gallery(run: "RunFolder", options: argparse.Namespace) -> "GalleryPart":
     _say(f"{loaded.origin}, on {device} ({reason})")
     name = loaded.origin.resolve().name
     network = f"{'The finished network' if name == options.run.resolve().name else name}, on {device.type}"
-    with tqdm(desc="pictures judged", unit="", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with Progress("pictures") as progress:
         try:
             gallery = make_gallery(
                 loaded.net,
@@ -151,7 +150,7 @@ def _gallery(run: "RunFolder", options: argparse.Namespace) -> "GalleryPart":
                 data,
                 pictures=options.pictures,
                 seed=options.seed,
-                progress=lambda judged: bar.update(judged - bar.n),
+                progress=lambda judged, total: progress.show(judged, total, what="judged"),
             )
         except DataError as error:
             _say(f"no pictures: {error}")

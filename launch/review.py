@@ -8,15 +8,18 @@ Open `review-web-shards/index.html` in a browser; the decisions that it download
 import argparse
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 
 if TYPE_CHECKING:
     from shards.format import Sample
     from shards.manifest import Manifest
+    from shards.progress import Progress
+    from shards.review_entries import Entry
 
 __all__ = ["main"]
 
@@ -26,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     return _review(_parser().parse_args(argv))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="depthrank review",
         description="A local page with picture, partner, disparity, verdict and figures of each pair; keep, drop or "
         "swap the eyes by keyboard. It needs no network and no server.",
@@ -42,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 def _review(options: argparse.Namespace) -> int:
     from shards.config import QualityConfig
     from shards.manifest import read_manifest
+    from shards.progress import Progress
     from shards.review import write_review
     from shards.review_entries import PREVIEWS_NAME, read_previews, read_samples
     from shards.storage import exists, join, shown
@@ -59,12 +63,21 @@ def _review(options: argparse.Namespace) -> int:
         )
         entries = read_samples(_samples(options.dataset, manifest), options.dataset)
     thresholds = QualityConfig().model_dump() | _packed_with(manifest)
-    summary = write_review(out, name, manifest.fingerprint, entries, thresholds)
+    total = sum(split.samples for split in manifest.splits.values()) + sum(manifest.rejects.values())
+    with Progress("pairs") as progress:
+        shown_entries = _counted(entries, total, progress)
+        summary = write_review(out, name, manifest.fingerprint, shown_entries, thresholds)
     rejected = summary.rejected.total()
     print(f"{summary.page}: {summary.accepted} pairs accepted, {rejected} rejected; open it in a browser")
     if summary.without_picture:
         print(f"  {summary.without_picture} of them have no picture to show")
     return 0
+
+
+def _counted(entries: "Iterable[Entry]", total: int, progress: "Progress") -> "Iterator[Entry]":
+    for number, entry in enumerate(entries, 1):
+        yield entry
+        progress.show(min(number, total), total, what="written")
 
 
 def _samples(url: str, manifest: "Manifest") -> Iterator[tuple[str, "Sample"]]:

@@ -5,7 +5,6 @@
 They are the very pictures that the run trains on at that step, whatever the number of processes and workers.
 """
 
-import argparse
 import io
 import sys
 from itertools import islice
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="depthrank samples", description="A sheet of the augmented pictures that a step trains on."
     )

@@ -5,13 +5,14 @@ python -m launch.status runs/demo     # exit code 0 finished, 75 stopped or runn
 sh launch/until_finished.sh runs/demo -- python -m launch.train --config configs/demo.yaml     # uses it
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from launch.cli import run_command
+from launch.command_parser import CommandParser
 from pipeline.train.status import describe, exit_code, inventory, read_status
 from shards.errors import RunError
+from shards.similar import similar_path
 
 __all__ = ["main"]
 
@@ -25,16 +26,15 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         RunError: RUN is no run.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="depthrank status",
         description="Say how a run stands and what to type next.",
         epilog="exit code: 0 finished, 75 stopped (or still running): there is more to do, 1 failed, 2 RUN is no run",
-        allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder")
     run_dir: Path = parser.parse_args(argv).run
     if not run_dir.is_dir():
-        raise RunError(f"{run_dir}: no such run folder")
+        raise RunError(f"{run_dir}: no such run folder{similar_path(run_dir)}")
     status = read_status(run_dir)
     if status is None:
         raise RunError(f"{run_dir}: not a run, it holds no status.json (training writes one when it begins)")

@@ -8,7 +8,6 @@ Every process of a launcher runs the same code. A run that stops in order ends w
 other into restarts; `python -m launch.status RUN` says whether there is more to do.
 """
 
-import argparse
 import logging
 import os
 import shlex
@@ -70,7 +69,7 @@ def _launcher() -> str:
     return "accelerate launch" if "ACCELERATE_DYNAMO_BACKEND" in os.environ else "python"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = CommandParser(prog="depthrank train", description="Train a network on shards, or go on with a run.")
     add_config_arguments(parser, TRAIN_KEYS)
     parser.add_argument(

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shards.errors import ShardError
+from shards.similar import similar_path
 from shards.storage import exists, join, publish_bytes, read_bytes, shown
 
 __all__ = [
@@ -130,7 +131,8 @@ def read_manifest(url: str) -> Manifest:
             raise
         if not exists(url):
             raise ShardError(
-                f"{shown(url)}: there is no such dataset of shards; make one with `python -m launch.shards`"
+                f"{shown(url)}: there is no such dataset of shards{similar_path(url)}; make one with "
+                "`python -m launch.shards`"
             ) from None
         raise ShardError(
             f"{shown(where)} is missing: this is no dataset of shards, or packing or copying it did not finish; "

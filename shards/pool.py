@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Protocol, TypeVar
 
 from shards.config import PackConfig
@@ -86,7 +87,8 @@ class _Through:
         try:
             while True:
                 while len(waiting) < self._num_waiting and (item := next(upcoming, None)) is not None:
-                    waiting.append((item, self._executor.submit(function, item, config)))
+                    with _interrupt_held():  # the first call starts the processes
+                        waiting.append((item, self._executor.submit(function, item, config)))
                 if not waiting:
                     return
                 item, future = waiting.popleft()
@@ -99,6 +101,30 @@ class _Through:
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Hold Ctrl-C back, so that no process is left half started.
+
+    Processes started meanwhile are born deaf to it; else it would end their imports with a traceback. Blocking the
+    signal is not enough here: another thread of this process may take it, and Python then interrupts the main thread.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, "pthread_sigmask") or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    came: list[int] = []
+    resource_tracker.ensure_running()  # its start unblocks the signal again
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker() -> None:

@@ -6,6 +6,7 @@ A *section* is a model, a *union* a choice of models told apart by one key (`sou
 member of a union: `source.path`, whatever the kind.
 """
 
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -22,7 +23,10 @@ __all__ = [
     "choices",
     "exclusive",
     "field_at",
+    "help_text",
+    "item_section",
     "keys",
+    "may_be_null",
     "members",
     "required_keys",
     "section_at",
@@ -59,6 +63,16 @@ def _alternatives(annotation: object) -> Iterator[object]:
 def members(field: FieldInfo) -> list[Schema]:
     """The models a field may hold: none for a plain setting, one for a section, several for a union."""
     return [part for part in _alternatives(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def help_text(field: FieldInfo) -> str:
+    """What a field means, in the words of a settings file: Python's None is its `null`."""
+    return re.sub(r"\bNone\b", "null", " ".join((field.description or "").split()))
+
+
+def may_be_null(field: FieldInfo) -> bool:
+    """Whether the field takes null besides its other values."""
+    return type(None) in _alternatives(field.annotation)
 
 
 def item_section(field: FieldInfo) -> Schema | None:
@@ -121,10 +135,21 @@ def type_text(field: FieldInfo, indices: Sequence[int] = ()) -> str:
         if part in _TYPE_WORDS:
             return _TYPE_WORDS[part][0]
         if get_origin(part) is tuple:
-            items = get_args(part)
-            number = "" if Ellipsis in items else f"{len(items)} "
-            return f"a list of {number}{_TYPE_WORDS.get(items[0], ('', 'lists'))[1]}"
+            return _list_text(get_args(part))
     return "another kind of value"
+
+
+def _list_text(items: tuple[object, ...]) -> str:
+    """A list in words, by what its items are."""
+    number = "" if Ellipsis in items else f"{len(items)} "
+    item = next(_alternatives(items[0]))
+    if get_origin(item) is Literal:
+        return f"a list {number}out of {', '.join(map(str, get_args(item)))}"
+    if get_origin(item) is tuple:
+        inner = get_args(item)
+        kind = _TYPE_WORDS.get(next(_alternatives(inner[0])), ("", "values"))[1]
+        return f"a list of {number}lists" if Ellipsis in inner else f"a list of {number}lists of {len(inner)} {kind}"
+    return f"a list of {number}{_TYPE_WORDS.get(item, ('', 'sections'))[1]}"
 
 
 def exclusive(section: Schema) -> tuple[str, ...]:

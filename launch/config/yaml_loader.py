@@ -10,12 +10,12 @@ tags are refused, size and depth are bounded; what is refused is collected, so t
 
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
 
 from launch.config.problems import COMMAND_LINE, KeyPath, Place, Problem, Value, raise_all, show
+from shards.similar import similar_path
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "parse_document", "parse_value", "plain_scalar", "read_document"]
 
@@ -79,7 +79,8 @@ def read_document(path: str) -> Document:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise_all([Problem(place, (), "no such config file" + _similar_file(Path(path)))])
+        hint = similar_path(path, lambda meant: meant.suffix in {".yaml", ".yml"})
+        raise_all([Problem(place, (), f"no such config file{hint}")])
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise_all([Problem(place, (), f"cannot read the config file: {reason.lower()}")])
@@ -251,13 +252,3 @@ class _Reader:
         elif _NOT_TEXT.search(key):
             self._refuse(place, path, "a key must not contain NUL or half a surrogate pair")
         return key
-
-
-def _similar_file(path: Path) -> str:
-    """A hint at a file of a similar name in the same folder, or nothing."""
-    try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in {".yaml", ".yml"}]
-    except OSError:
-        return ""
-    close = get_close_matches(path.name, names, n=1)
-    return f" (did you mean '{path.parent / close[0]}'?)" if close else ""

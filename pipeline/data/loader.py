@@ -31,7 +31,7 @@ from shards.errors import ConfigError, DataError
 from shards.format import Sample
 from shards.manifest import SplitName
 
-__all__ = ["Batch", "TrainStream", "validation_samples"]
+__all__ = ["Batch", "TrainStream", "count_validation_samples", "validation_samples"]
 
 Batch = dict[str, Any]
 """The fields of `TrainingPicture` that are not None, stacked; `dataset` (its number in the mixture), `sample` (of that
@@ -212,6 +212,21 @@ class TrainStream:
         if self._named < _NAMED <= self._named + len(unreadable):
             _log.warning("data.on_bad_shard: further samples that cannot be read are counted only")
         self._named += len(unreadable)
+
+
+def count_validation_samples(data: DataConfig, max_samples: int | None = None) -> int:
+    """How many `validation_samples` gives all processes together; 0 where `data.val` is not set.
+
+    Raises:
+        ShardError: The dataset is missing.
+    """
+    if data.val is None:
+        return 0
+    store = _open_store(data, data.val, "val", max_samples)
+    try:
+        return len(store)
+    finally:
+        store.close()
 
 
 def validation_samples(

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.eval.prediction_files import KINDS
 from shards.errors import DataError
 from shards.names import printable
+from shards.similar import similar_path
 from shards.storage import home_path
 
 __all__ = ["PICTURE_SUFFIXES", "Album", "PictureJob", "find_pictures", "refuse_overwriting", "still_to_do"]
@@ -134,7 +135,7 @@ def _files_of(path: Path) -> Iterator[tuple[Path, Path, bool]]:
             elif path.name != "**":  # which matches what is below as well
                 yield from _files_below(match, fixed)
     else:
-        raise DataError(f"{printable(str(path))}: no such picture or folder")
+        raise DataError(f"{printable(str(path))}: no such picture or folder{similar_path(path)}")
 
 
 def _files_below(folder: Path, root: Path) -> Iterator[tuple[Path, Path, bool]]:

@@ -27,7 +27,7 @@ def comparison_sheet(
     tolerance: float = 0.02,
     cell_width_px: int = 200,
 ) -> NDArray[np.uint8]:
-    """Rows of picture, truth, each method with its WHDR, and the pairs of the last method (right green, wrong red).
+    """Rows of picture, truth, each method with its WHDR, and the pairs of the last method, as `draw_pairs` marks them.
 
     Args:
         methods: heading -> predictor; the last one's pairs are drawn.

@@ -19,6 +19,7 @@ from model.weights import MAX_SIDE_PX
 from pipeline.train.checkpoint_folder import read_state, step_of, verify_folder
 from pipeline.train.checkpoint_manifest import EMA_NAME
 from shards.errors import CheckpointError
+from shards.similar import similar_path
 
 __all__ = ["LoadedNetwork", "load_network"]
 
@@ -58,8 +59,8 @@ def load_network(path: Path, device: torch.device | str) -> LoadedNetwork:
         return LoadedNetwork(_of_sgr_file(path).to(device), path)
     if not path.is_dir():
         raise CheckpointError(
-            f"{path}: no such folder or file; give a run folder, a checkpoint (step_NNNNNNNN) or the official "
-            "model.pth.tar of CVPR 2020"
+            f"{path}: no such folder or file{similar_path(path)}; give a run folder, a checkpoint "
+            "(step_NNNNNNNN) or the official model.pth.tar of CVPR 2020"
         )
     if step_of(path.resolve().name) is not None:
         return _of_checkpoint(path.resolve(), device)._replace(origin=path)

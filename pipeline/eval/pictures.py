@@ -19,6 +19,8 @@ INK = (40, 40, 40)
 RIGHT = (40, 200, 70)
 WRONG = (235, 40, 40)
 GAP_PX = 6
+CROSS_PX = 9
+"""Of a wrong pair, whose colour alone not everybody can tell from that of a right one."""
 
 
 class Cell(NamedTuple):
@@ -78,7 +80,9 @@ def compose(
 def draw_pairs(
     image: NDArray[np.uint8], pairs: NDArray[Any], wrong: NDArray[np.bool_], *, max_pairs: int = 40
 ) -> NDArray[np.uint8]:
-    """Draw unequal pairs as thin lines: right green, wrong red and on top; the larger dot is the nearer point.
+    """Draw unequal pairs: right as thin green lines, wrong as thick red ones with a cross, on top of the others.
+
+    The larger dot is the point that is nearer in truth.
 
     Args:
         image: (H, W, 3) RGB.
@@ -95,7 +99,10 @@ def draw_pairs(
     for index in sorted(unequal, key=lambda index: bool(wrong[index])):
         y_a, x_a, y_b, x_b, relation = (int(value) for value in pairs[index])
         colour = WRONG if wrong[index] else RIGHT
-        cv2.line(picture, (x_a, y_a), (x_b, y_b), colour, unit_px, cv2.LINE_AA)
+        cv2.line(picture, (x_a, y_a), (x_b, y_b), colour, (2 if wrong[index] else 1) * unit_px, cv2.LINE_AA)
+        if wrong[index]:
+            middle = ((x_a + x_b) // 2, (y_a + y_b) // 2)
+            cv2.drawMarker(picture, middle, colour, cv2.MARKER_TILTED_CROSS, CROSS_PX * unit_px, 2 * unit_px)
         for point, nearer in (((x_a, y_a), relation < 0), ((x_b, y_b), relation > 0)):
             cv2.circle(picture, point, (3 if nearer else 1) * unit_px, colour, -1, cv2.LINE_AA)
     return picture

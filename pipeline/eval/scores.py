@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pipeline.eval.bootstrap import ratio_of_sums
 from pipeline.eval.protocols.base import Benchmark, Case, Judgement, Metric, OverSets, Tuned
 from pipeline.eval.whdr import Predict, check_size
 from shards.errors import DataError, SourceError
+from shards.progress import Progress
 
 __all__ = ["Failure", "Scores", "measure", "predictions"]
 
 _TOGETHER = 8  # pictures held at once, so that those of one size may share a batch
-_SILENT_SECONDS = 5.0
 
 
 class Failure(NamedTuple):
@@ -99,15 +98,13 @@ def measure(methods: Mapping[str, Predict], benchmark: Benchmark, *, progress: b
     Args:
         methods: name -> predictor, at least one.
         benchmark: the pictures and their protocol.
-        progress: show a bar with rate on stderr, once it takes longer than five seconds.
+        progress: show on stderr how far it is, once it takes longer than five seconds.
 
     Raises:
         DataError: no picture can be read, or the place where they lie stopped answering.
         ValueError: a predictor returns another size than the picture's.
     """
-    with tqdm(
-        total=len(benchmark), desc=benchmark.label, unit=" pictures", delay=_SILENT_SECONDS, disable=not progress
-    ) as bar:
+    with Progress("pictures") as shown:
         settings = {method: benchmark.tune(predict) for method, predict in methods.items()}
         cases: list[tuple[int, str, str]] = []
         judged: list[list[Judgement]] = []
@@ -122,7 +119,8 @@ def measure(methods: Mapping[str, Predict], benchmark: Benchmark, *, progress: b
                     row.append(benchmark.judge(case, prediction, settings[method].value))
             cases += [(index, case.name, case.set_name) for index, case in group]
             judged += rows
-            bar.update(group[-1][0] + 1 - bar.n)
+            if progress:
+                shown.show(group[-1][0] + 1, len(benchmark), what=benchmark.label)
     if not cases:
         raise DataError(f"{benchmark.label}: none of its {len(benchmark)} pictures can be read; {failed[0].reason}")
     indices, names, sets = zip(*cases, strict=True)

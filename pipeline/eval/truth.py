@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shards.errors import DataError
 from shards.images import read_bytes_bounded, read_picture
 from shards.maps import read_levels
+from shards.similar import similar_path
 from shards.sources.config import SyntheticSourceConfig
 from shards.sources.scene_index import INDEX_LIMIT_BYTES, IndexedScene, read_index
 from shards.sources.synthetic import test_scene
@@ -96,7 +97,7 @@ def read_map(path: Path) -> NDArray[np.float32]:
 def _read_index(folder: Path) -> list[IndexedScene]:
     path = folder / "index.json"
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; a folder of ground truth is needed")
+        raise DataError(f"{folder}: no such folder{similar_path(folder)}; a folder of ground truth is needed")
     if not path.is_file():
         raise DataError(f"{folder}: holds no index.json, so it is not a folder of ground truth")
     return read_index(read_bytes_bounded(path, INDEX_LIMIT_BYTES), str(path))

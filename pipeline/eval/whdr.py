@@ -22,7 +22,11 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 def evaluate_samples(
-    predict: Predict, samples: Iterable[Sample], *, stop: Callable[[], bool] | None = None
+    predict: Predict,
+    samples: Iterable[Sample],
+    *,
+    stop: Callable[[], bool] | None = None,
+    observe: Callable[[Sample, NDArray[Any]], None] | None = None,
 ) -> PairCounts:
     """WHDR on the stored ordinal pairs of samples, as sums that processes can add up.
 
@@ -30,6 +34,7 @@ def evaluate_samples(
         predict: the predictor.
         samples: this process's part of the set; samples without unequal pairs add nothing.
         stop: asked before each sample; once true, the sums of what was judged so far are returned.
+        observe: called with each sample that is judged and its prediction.
 
     Raises:
         ValueError: the predictor returns another size than the picture's.
@@ -44,15 +49,13 @@ def evaluate_samples(
                 image = decode_jpeg(sample.image)
             except DecodeError as error:
                 raise ShardError(f"sample {sample.key}: {error}") from error
-            counts.append(_judge(predict, image, sample.pairs, sample.key))
+            inverse_depth = predict(image)
+            check_size(inverse_depth, image, sample.key)
+            wrong = judge_pairs(inverse_depth, sample.pairs)
+            counts.append(PairCounts(int(np.count_nonzero(wrong)), int(np.count_nonzero(sample.pairs[:, 4]))))
+            if observe is not None:
+                observe(sample, inverse_depth)
     return add_counts(counts)
-
-
-def _judge(predict: Predict, image: NDArray[np.uint8], pairs: NDArray[Any], name: str) -> PairCounts:
-    inverse_depth = predict(image)
-    check_size(inverse_depth, image, name)
-    wrong = judge_pairs(inverse_depth, pairs)
-    return PairCounts(int(np.count_nonzero(wrong)), int(np.count_nonzero(pairs[:, 4])))
 
 
 def check_size(inverse_depth: NDArray[Any], image: NDArray[np.uint8], name: str) -> None:

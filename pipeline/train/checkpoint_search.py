@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.train.checkpoint_folder import read_manifest, read_state, step_of, verify_folder
 from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError, RunError
+from shards.similar import similar_path
 from shards.storage import home_path
 
 __all__ = ["Found", "find_checkpoint", "is_inside", "step_folders", "step_in"]
@@ -127,6 +128,7 @@ def _given(path: Path) -> list[Path]:
     if not below:
         raise CheckpointError(
             f"checkpoint.resume: {path} is neither a checkpoint (a folder step_NNNNNNNN) nor a run folder that has some"
+            f"{similar_path(path)}"
         )
     return below
 

@@ -19,7 +19,7 @@ May change, and is told at the start of the session:
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["contradictions", "reported_changes"]
+__all__ = ["contradictions", "decisive_settings", "reported_changes"]
 
 WITHOUT_INFLUENCE = (
     "run",
@@ -55,12 +55,16 @@ def contradictions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         old: the config in the checkpoint, as plain JSON values.
         new: the config of this start, as plain JSON values (tuples count as lists).
     """
-    free = [key for keys in MAY_CHANGE.values() for key in keys]
     return [
         f"{key}: {_text(before)} in the checkpoint, {_text(now)} now"
         for key, before, now in _differences(old, new)
-        if not _is_below(key, free)
+        if _is_decisive(key)
     ]
+
+
+def decisive_settings(config: Mapping[str, Any]) -> dict[str, object]:
+    """Dotted name -> value of the settings that may not change, in their order."""
+    return {key: value for key, value in _flat(config) if _is_decisive(key)}
 
 
 def reported_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -91,7 +95,11 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
             yield key, *values
 
 
-def _is_below(key: str, blocks: tuple[str, ...] | list[str]) -> bool:
+def _is_decisive(key: str) -> bool:
+    return not any(_is_below(key, keys) for keys in MAY_CHANGE.values())
+
+
+def _is_below(key: str, blocks: tuple[str, ...]) -> bool:
     return any(key == block or key.startswith(f"{block}.") for block in blocks)
 
 

@@ -4,10 +4,9 @@ reason = TrainingLoop(...).run()        # why it stopped early, or None: it is c
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -15,6 +14,8 @@ from model import DepthNet
 from pipeline.data.loader import Batch, TrainStream
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
+from pipeline.train.evaluations import Evaluations
+from pipeline.train.history import History
 from pipeline.train.machine import Machine
 from pipeline.train.monitor import Monitor
 from pipeline.train.parts import Parts
@@ -24,35 +25,10 @@ from pipeline.train.samples_log import in_slot_order, own_samples
 from pipeline.train.schedule import is_due, learning_rate
 from pipeline.train.session import Interrupted, Session, agree_to_stop
 from pipeline.train.step import StepFigures
-from pipeline.train.validation import Validation
 from pipeline.train.watchdog import Watchdog
 from shards.errors import DataError
 
-__all__ = ["History", "TrainingLoop"]
-
-
-@dataclass
-class History:
-    """What a run carries from session to session besides weights and optimizer."""
-
-    step: int = 0
-    """Updates done."""
-    hours: float = 0.0
-    """Spent in earlier sessions."""
-    best: dict[str, float] | None = None
-    """Figures and `step` of the best evaluation so far."""
-    latest: dict[str, float] = field(default_factory=dict)
-    """Figures and `step` of the latest evaluation."""
-    loss_sums: tuple[float, ...] = ()
-    """Each term of the loss, summed over the steps since the last step line; empty before the first."""
-    loss_steps: int = 0
-    """How many steps those are."""
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """What a checkpoint's state says."""
-        names = ("step", "hours", "best", "latest", "loss_steps")
-        return cls(**{name: state[name] for name in names}, loss_sums=tuple(state["loss_sums"]))
+__all__ = ["TrainingLoop"]
 
 
 class TrainingLoop:
@@ -94,10 +70,9 @@ class TrainingLoop:
         self._store = store
         self._monitor = monitor
         self._threads = threads
-        self._validation = Validation(config, machine, parts.result)
+        self._evaluations = Evaluations(config, machine, parts, session, watchdog, store, monitor, history)
         self._watch = Stopwatch()
         self._begin = time.monotonic()
-        self._slowest_evaluation_seconds = 0.0
         sums = history.loss_sums or (0.0,) * len(parts.loss.terms)
         self._loss_sums = torch.tensor(sums, dtype=torch.float64, device=machine.device)
 
@@ -137,17 +112,21 @@ class TrainingLoop:
             if is_logged:
                 self._log(figures, lr)
             if is_due(step, config.monitor.eval_every_steps, total):
-                self._evaluate()
+                self._evaluations.evaluate()
             if is_due(step, config.monitor.image_every_steps or config.monitor.eval_every_steps, total):
-                self._show_pictures()
+                self._evaluations.show_pictures()
             reason = self._stop_reason()
             if reason is not None or is_due(step, config.checkpoint.every_steps, total) or self._owes_save:
                 self._save()
-        while step == total and self._owes_evaluation and reason is None:
+        while step == total and self._evaluations.are_owed and reason is None:
             # An earlier session was stopped during the evaluation of the last step.
-            self._evaluate()
+            self._evaluations.evaluate()
             reason = self._stop_reason()
-        return reason if step < total or self._owes_evaluation else None
+        if step < total or self._evaluations.are_owed:
+            return reason
+        if self._monitor is not None:
+            self._monitor.complete()
+        return None
 
     @property
     def net(self) -> DepthNet:
@@ -179,10 +158,6 @@ class TrainingLoop:
         """Whether a save has failed and it is time to try again; the same on all processes, which must all ask."""
         return self._machine.any_process(self._store.wants_retry())
 
-    @property
-    def _owes_evaluation(self) -> bool:
-        return self._validation.has_data and self.history.latest.get("step") != self.history.step
-
     def _next_batches(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """This process's part of the next step; None where some process was asked to stop while it waited.
 
@@ -191,7 +166,8 @@ class TrainingLoop:
         micro_batches: list[Batch] = []
         said: list[str] = []
         was_asked = False
-        self._progress_before_fetch(f"step {self.history.step}")
+        # What comes next may take as long as a fetch is tried.
+        self._watchdog.progress(f"step {self.history.step}", leave_seconds=60 * self._config.data.retry_minutes)
         try:
             with self._session.interruptible(self._reserve_seconds):
                 micro_batches = next(batches)
@@ -204,9 +180,6 @@ class TrainingLoop:
             raise DataError(self._machine.gather_lists(said)[0])
         return None if stopped else micro_batches
 
-    def _interruptible(self) -> AbstractContextManager[None]:
-        return self._session.interruptible(self._store.slowest_save_seconds)
-
     def _loses_nothing(self, step: int) -> AbstractContextManager[None]:
         """Around the first step of a session, in which networks are compiled for minutes.
 
@@ -215,10 +188,6 @@ class TrainingLoop:
         is_first = step == self.first_step + 1
         return self._session.interruptible() if is_first and self._machine.world_size == 1 else nullcontext()
 
-    def _progress_before_fetch(self, what: str) -> None:
-        """Tell the watchdog what is done, and that what comes next may take as long as a fetch is tried."""
-        self._watchdog.progress(what, leave_seconds=60 * self._config.data.retry_minutes)
-
     def _stop_reason(self) -> str | None:
         """The same on all processes."""
         return agree_to_stop(self._session.stop_reason(self._reserve_seconds), self._machine.cpu_group)
@@ -226,7 +195,7 @@ class TrainingLoop:
     @property
     def _reserve_seconds(self) -> float:
         """Time for the slowest evaluation and save seen so far."""
-        return self._slowest_evaluation_seconds + self._store.slowest_save_seconds
+        return self._evaluations.slowest_seconds + self._store.slowest_save_seconds
 
     def _count(self, figures: StepFigures | None) -> None:
         if figures is not None and figures.applied:
@@ -282,41 +251,6 @@ class TrainingLoop:
         )
         self.on_progress()
 
-    def _evaluate(self) -> None:
-        """Evaluate the network as it is; leaves no figures when it was asked to stop meanwhile."""
-        if not self._validation.has_data:
-            return
-        self._parts.settle(self.history.step)
-        self._progress_before_fetch(f"step {self.history.step}, to evaluate it")
-        begin = time.monotonic()
-        figures = self._validation.figures(self._stops_between_pictures, self._interruptible)
-        self._slowest_evaluation_seconds = max(self._slowest_evaluation_seconds, time.monotonic() - begin)
-        if figures is None:
-            return
-        history = self.history
-        history.latest = {**figures, "step": history.step}
-        best = float("inf") if history.best is None else history.best["val/whdr"]
-        if figures.get("val/whdr", float("inf")) < best:
-            history.best = history.latest
-        if self._monitor is not None:
-            self._monitor.evaluation(figures, history.step)
-
-    def _stops_between_pictures(self) -> bool:
-        """Asked before each picture of an evaluation or a grid, of which what is left is given up then."""
-        self._progress_before_fetch(f"a picture after step {self.history.step}")
-        return self._session.stop_reason(self._store.slowest_save_seconds) is not None
-
-    def _show_pictures(self) -> None:
-        if not self._validation.has_data:
-            return
-        self._parts.settle(self.history.step)
-        if self._monitor is None:
-            return
-        self._progress_before_fetch(f"step {self.history.step}, to show pictures")
-        grid = self._validation.pictures(self._stops_between_pictures)
-        if grid is not None:
-            self._monitor.pictures(grid, self.history.step)
-
     def _save(self) -> None:
         """Save from the main process; all take part, as each has random generators of its own."""
         if self._saved_step == self.history.step:
@@ -327,12 +261,11 @@ class TrainingLoop:
         if not self._machine.is_main:
             return
         self._watchdog.progress(f"step {self.history.step}, to save it")
-        evaluated = self.history.latest.get("step") == self.history.step
         self._store.save(
             self.history.step,
             self._parts.tensors(),
             state,
-            metric=self.history.latest.get("val/whdr") if evaluated else None,
+            metric=self.history.latest.get("val/whdr") if self.history.is_evaluated else None,
         )
         self.on_progress()
 

@@ -1,12 +1,13 @@
 """What a person sees of a run: step lines, `metrics.jsonl`, TensorBoard, pictures and, if asked, `samples.jsonl`.
 
+docs/tensorboard.md lists the tags.
+
 with Monitor(run_dir, config.monitor, total_steps=1200, resume_step=0) as monitor:
     monitor.step(record)
 
 Only the main process has one. Nothing that fails to be written here ends a run: it is said once, and tried again.
 """
 
-import json
 import logging
 import sys
 import time
@@ -23,6 +24,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipeline.train.config import MonitorConfig
+from pipeline.train.dashboard import FINAL_METRICS, FIRST_COLUMNS, LAYOUT, as_text, columns
+from pipeline.train.histograms import Histogram
 from pipeline.train.metrics_log import MetricsLog
 from pipeline.train.progress import StepRecord, format_step_line
 from pipeline.train.samples_log import ConsumedSample, SamplesLog
@@ -32,6 +35,8 @@ __all__ = ["METRICS_NAME", "PICTURE_NAME", "SAMPLES_NAME", "TENSORBOARD_NAME", "
 
 METRICS_NAME = "metrics.jsonl"
 PICTURE_NAME = "pictures/latest.jpg"
+PICTURE_TAG = "val/pictures"
+"""Of the pictures by tag, the one whose latest is a file in the run folder."""
 SAMPLES_NAME = "samples.jsonl"
 TENSORBOARD_NAME = "tb"
 
@@ -49,10 +54,12 @@ class Monitor:
         self._run_dir = run_dir
         self._failed: set[str] = set()
         self._config = config
+        self._total_steps = total_steps
         self._resume_step = resume_step
         self._metrics: MetricsLog | None = None
         self._samples: SamplesLog | None = None
         self._tensorboard: TensorBoardLog | None = None
+        self._facts: dict[str, Mapping[str, Any]] = {}
         self._next_opening = 0.0
         self.session, self._reached_step = 1, 0
         self._open_missing()
@@ -99,35 +106,60 @@ class Monitor:
             with self._forgiving(SAMPLES_NAME):
                 self._samples.write(step, samples, again=step <= self._reached_step)
 
-    def evaluation(self, figures: Mapping[str, float], step: int) -> None:
-        """Print and store figures of an evaluation, by tag."""
+    def evaluation(self, figures: Mapping[str, float], histograms: Mapping[str, Histogram], step: int) -> None:
+        """Print and store figures of an evaluation, by tag; histograms go to TensorBoard only."""
         shown = (
             f"{tag} {value:.0f}" if float(value).is_integer() else f"{tag} {value:.4f}"
             for tag, value in figures.items()
         )
         logger.info("step %d: %s", step, ", ".join(shown))
         self._store(figures, step)
+        if self._tensorboard is not None:
+            with self._forgiving(TENSORBOARD_NAME):
+                for tag, histogram in histograms.items():
+                    self._tensorboard.histogram(tag, histogram, step)
 
-    def pictures(self, grid: NDArray[np.uint8], step: int) -> None:
-        """Store a grid (H, W, 3) of pictures; the run folder keeps the latest, TensorBoard all."""
-        encoded = BytesIO()
-        Image.fromarray(grid).save(encoded, format="JPEG", quality=88)
+    def pictures(self, pictures: Mapping[str, NDArray[np.uint8]], step: int) -> None:
+        """Store pictures (H, W, 3) by tag in TensorBoard; the run folder keeps the latest grid."""
+        for tag, picture in pictures.items():
+            encoded = BytesIO()
+            Image.fromarray(picture).save(encoded, format="JPEG", quality=88)
+            if tag == PICTURE_TAG:
+                self._keep_picture(encoded.getvalue())
+            if self._tensorboard is not None:
+                with self._forgiving(TENSORBOARD_NAME):
+                    self._tensorboard.picture(tag, encoded.getvalue(), picture.shape[:2], step)
+
+    def describe(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Put the settings, the environment and the layout of the charts beside the curves."""
+        self._facts = {"config": config, "environment": environment}
+        self._write_facts()
+
+    def complete(self) -> None:
+        """The run has done all its steps, and all that belongs to them is stored."""
+        if self._tensorboard is not None:
+            with self._forgiving(TENSORBOARD_NAME):
+                self._tensorboard.complete(self._total_steps)
+
+    def _keep_picture(self, jpeg: bytes) -> None:
         with self._forgiving(PICTURE_NAME):
             path = self._run_dir / PICTURE_NAME
             path.parent.mkdir(exist_ok=True)
             partial = path.with_name(f".{path.name}.tmp")
-            partial.write_bytes(encoded.getvalue())
+            partial.write_bytes(jpeg)
             partial.replace(path)
-        if self._tensorboard is not None:
-            with self._forgiving(TENSORBOARD_NAME):
-                self._tensorboard.picture("val/pictures", encoded.getvalue(), grid.shape[:2], step)
 
-    def describe(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Put the settings and the environment beside the curves."""
-        if self._tensorboard is not None:
-            for tag, facts in (("config", config), ("environment", environment)):
-                with self._forgiving(TENSORBOARD_NAME):
-                    self._tensorboard.text(tag, "".join(f"    {line}\n" for line in _lines(facts)))
+    def _write_facts(self) -> None:
+        """Write what a run has once; at its last step, where the next session replaces it."""
+        # A session that begins at the last step replaces nothing, so the one before has written it.
+        if self._tensorboard is None or not self._facts or self._resume_step == self._total_steps:
+            return
+        with self._forgiving(TENSORBOARD_NAME):
+            for tag, facts in self._facts.items():
+                self._tensorboard.text(tag, as_text(facts), self._total_steps)
+            self._tensorboard.layout(LAYOUT, self._total_steps)
+            settings = columns(self._facts["config"])
+            self._tensorboard.settings_table(settings, FIRST_COLUMNS, FINAL_METRICS, self._total_steps)
 
     def _open_missing(self) -> None:
         """Open what is not open yet; a disk may have been full at the start. Rarely: a long log is read for it."""
@@ -150,6 +182,7 @@ class Monitor:
                 self._tensorboard = TensorBoardLog(
                     self._run_dir / TENSORBOARD_NAME, session=self.session, purge_step=purge_step
                 )
+            self._write_facts()
 
     def _count_sessions(self) -> None:
         """Number this session by all that is left of earlier ones."""
@@ -201,7 +234,3 @@ class _Forgiving:
             self._report(error)
             return True
         return False
-
-
-def _lines(facts: Mapping[str, Any]) -> list[str]:
-    return json.dumps(facts, indent=2).splitlines()

@@ -25,6 +25,7 @@ from pipeline.train.optimizer_state import restore_optimizer
 from pipeline.train.rng import capture_rng, restore_rng, seed_generators
 from pipeline.train.step import OptimizerStep
 from shards.errors import CheckpointError, ConfigError, DivergedError
+from shards.similar import similar_path
 from shards.storage import home_path
 
 __all__ = ["Parts", "build_parts"]
@@ -161,7 +162,7 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     try:
         net = DepthNet.from_config(settings)
     except ValueError as error:
-        raise ConfigError(f"model.encoder_weights: {error}") from error
+        raise ConfigError(f"model.encoder_weights: {error}{similar_path(config.model.encoder_weights)}") from error
     net.size_hw = config.train.size
     if init_from is not None:
         _take_weights(net, home_path(init_from))

@@ -7,12 +7,13 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model import DepthNet
-from pipeline.data.loader import TrainStream
+from pipeline.data.loader import TrainStream, count_validation_samples
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
 from pipeline.train.determinism import deterministic_algorithms
@@ -20,7 +21,7 @@ from pipeline.train.machine import Choice, Machine, device_type, open_machine, s
 from pipeline.train.parts import Parts, build_parts
 from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
 from pipeline.train.schedule import learning_rate, run_length
-from pipeline.train.session import Session
+from pipeline.train.surroundings import KAGGLE_GPU_HOURS_A_WEEK, KAGGLE_HOURS, budget_of
 from pipeline.train.trainer import open_stream, run_folder, run_id
 from pipeline.train.validation import Validation
 
@@ -29,11 +30,13 @@ __all__ = ["Plan", "giga_macs", "plan"]
 CHEAP_SECONDS = 10.0
 """Steps are measured as long as all of them stay below this; the first one, which warms up, does not count."""
 MAX_MEASURED_STEPS = 3
+MEASURED_PICTURES = 4
+"""Of an evaluation; the first one, which warms up, does not count."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do. Times leave out evaluation and saving."""
+    """What a run would do. Times leave out saving, starting and drawing pictures."""
 
     steps: int
     """Optimizer steps of the whole run."""
@@ -52,20 +55,38 @@ class Plan:
     step_seconds: float
     images_per_s: float
     hours: float
-    """Expected for the steps that are left."""
-    sessions: int | None
-    """How many budgets that is; None without a budget."""
+    """Expected for what is left, evaluations included."""
+    evaluations: int
+    """How many are left."""
+    evaluation_seconds: float
+    """Of one."""
+    session_hours: float
+    """Budget of a session, or where there is none what Kaggle allows."""
+    budget: str
+    """Where that is from."""
     choices: tuple[Choice, ...]
     """What was decided for the user, and why."""
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions the hours are."""
+        return max(1, math.ceil(self.hours / self.session_hours))
+
+    @property
+    def kaggle_weeks(self) -> int:
+        """How many weeks of Kaggle's quota of GPU time the hours are."""
+        return max(1, math.ceil(self.hours / KAGGLE_GPU_HOURS_A_WEEK))
+
     def __str__(self) -> str:
-        sessions = "" if self.sessions is None else f", {self.sessions} session(s)"
         done = f", {self.start_step} of them done" if self.start_step else ""
         lines = [
             f"plan: {self.steps} steps{done} = {self.epochs:.4g} epochs of {self.samples} samples, {self.batch}",
             f"network: {self.parameters / 1e6:.2f} million weights, {self.giga_macs:.3g} GMAC a picture",
-            f"pace: {self.step_seconds:.3g} s a step, {self.images_per_s:.3g} images/s "
-            f"-> {self.hours:.3g} h{sessions}, without evaluation and saving (loss of the step taken: {self.loss:.4f})",
+            f"pace: {self.step_seconds:.3g} s a step, {self.images_per_s:.3g} images/s, "
+            f"{self.evaluations} evaluation(s) of {self.evaluation_seconds:.3g} s "
+            f"-> {self.hours:.3g} h, without saving (loss of the step taken: {self.loss:.4f})",
+            f"sessions: {self.sessions} of {self.session_hours:g} h ({self.budget}); "
+            f"{self.kaggle_weeks} week(s) of Kaggle's {KAGGLE_GPU_HOURS_A_WEEK:g} h of GPU",
             *map(str, self.choices),
         ]
         return "\n".join(lines)
@@ -100,13 +121,14 @@ def _plan(config: RunConfig) -> Plan:
             if found is not None:
                 parts.restore(store.load(found.path))
             start_step = 0 if found is None else found.step
-            Validation(config, machine, parts.net)
+            validation = Validation(config, machine, parts.net)
             step_seconds, loss = _measure(config, machine, parts, stream, start_step, steps)
+            evaluation_seconds = _evaluation_seconds(config, machine, validation)
         finally:
             stream.close()
-        hours = max(0, steps - start_step) * step_seconds / 3600
-        budget = Session(config.session, run_folder(config))
-        max_hours = None if budget.hours_left is None else budget.hours_left + budget.hours
+        evaluations = _evaluations_left(config, start_step, steps)
+        seconds = max(0, steps - start_step) * step_seconds + evaluations * evaluation_seconds
+        budget = budget_of(config.session.max_hours, os.environ)
         return Plan(
             steps=steps,
             start_step=start_step,
@@ -118,8 +140,11 @@ def _plan(config: RunConfig) -> Plan:
             loss=loss,
             step_seconds=step_seconds,
             images_per_s=config.train.batch_size / step_seconds,
-            hours=hours,
-            sessions=None if max_hours is None else max(1, math.ceil(hours / max_hours)),
+            hours=seconds / 3600,
+            evaluations=evaluations,
+            evaluation_seconds=evaluation_seconds,
+            session_hours=KAGGLE_HOURS if budget.max_hours is None else budget.max_hours,
+            budget=budget.reason if budget.max_hours else f"as on Kaggle; {budget.reason}",
             choices=(*machine.choices, threads),
         )
     finally:
@@ -155,6 +180,33 @@ def _measure(
         is_cheap = not machine.any_process(sum(seconds) + seconds[-1] > CHEAP_SECONDS)
     measured = seconds[1:] or seconds
     return machine.gather_max([sum(measured) / len(measured)])[0], loss
+
+
+def _evaluation_seconds(config: RunConfig, machine: Machine, validation: Validation) -> float:
+    """Seconds of an evaluation by those of its first pictures, of the slowest process; 0 without a validation set."""
+    if not validation.has_data:
+        return 0.0
+    stamps: list[float] = []
+
+    def enough() -> bool:
+        stamps.append(time.perf_counter())
+        return len(stamps) > 1 + MEASURED_PICTURES or stamps[-1] - stamps[0] > CHEAP_SECONDS
+
+    begin = time.perf_counter()
+    validation.evaluate(enough)
+    stamps = stamps or [begin]
+    measured = [later - former for former, later in pairwise(stamps)]
+    measured = measured[1:] or measured or [time.perf_counter() - begin]
+    pictures = math.ceil(count_validation_samples(config.data, config.monitor.max_val_samples) / machine.world_size)
+    return machine.gather_max([pictures * sum(measured) / len(measured)])[0]
+
+
+def _evaluations_left(config: RunConfig, start_step: int, steps: int) -> int:
+    """Those between two steps, the one after the last step included."""
+    if config.data.val is None or start_step >= steps:
+        return 0
+    every = config.monitor.eval_every_steps or steps
+    return steps // every - start_step // every + (steps % every > 0)
 
 
 def _batch_text(config: RunConfig, machine: Machine) -> str:

@@ -21,8 +21,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.train.append import AppendFile, read_lines
-from pipeline.train.metrics_log import read_record
+from pipeline.train.append import read_lines
+from pipeline.train.session_log import SessionLog, read_record
 
 __all__ = [
     "ConsumedSample",
@@ -59,14 +59,8 @@ class ConsumedStep(NamedTuple):
     samples: tuple[ConsumedSample, ...]
 
 
-class SamplesLog:
-    """Appends a line a step.
-
-    Attributes:
-        session: Number of this session, 1 for the first.
-        reached_step: Last step that earlier sessions had done; 0 for none.
-        damaged_lines: Lines that cannot be read; they stay, all but the torn end of the file.
-    """
+class SamplesLog(SessionLog):
+    """Appends a line a step; damaged lines of earlier sessions stay, all but the torn end of the file."""
 
     def __init__(self, path: Path) -> None:
         """Open the log of a run, new or not.
@@ -74,21 +68,15 @@ class SamplesLog:
         Raises:
             OSError: It cannot be read or written.
         """
-        self.session, self.reached_step, self.damaged_lines = 1, 0, 0
+        super().__init__()
         whole_bytes = total_bytes = 0
-        for line in read_lines(path):
-            entry = read_record(line.text)
-            if entry is None:
-                self.damaged_lines += 1
-            else:
-                self.session = max(self.session, entry["session"] + 1)
-                self.reached_step = max(self.reached_step, entry["step"])
+        for line, _ in self.survey(path):
             total_bytes = line.end
             if line.is_whole:
                 whole_bytes = line.end
         if whole_bytes < total_bytes:
             os.truncate(path, whole_bytes)  # else the next line would be part of it
-        self._file = AppendFile(path)
+        self.open(path)
 
     def write(self, step: int, samples: Iterable[ConsumedSample], *, again: bool) -> None:
         """Append the line of a step.
@@ -99,11 +87,7 @@ class SamplesLog:
         mark = {"again": True} if again else {}
         rows = [list(one if one.instead_of is not None else one[:-1]) for one in samples]
         entry = {"step": step, "session": self.session, **mark, "samples": rows}
-        self._file.append(json.dumps(entry).encode() + b"\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        self.append(json.dumps(entry))
 
 
 def own_samples(micro_batches: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,11 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Budget", "Launcher", "age_seconds", "budget_of", "find_launcher", "launcher_state", "seconds_since_start"]
+__all__ = [
+    "KAGGLE_GPU_HOURS_A_WEEK",
+    "KAGGLE_HOURS",
+    "Budget",
+    "Launcher",
+    "age_seconds",
+    "budget_of",
+    "find_launcher",
+    "launcher_state",
+    "seconds_since_start",
+]
 
 KAGGLE_HOURS = 11.0
 COLAB_HOURS = 11.0
 """Presets: both services end a session after 12 h at most, without a warning, and may lose what it wrote."""
+KAGGLE_GPU_HOURS_A_WEEK = 30.0
+"""Quota, sometimes higher; an hour on two T4 counts as one."""
 _MAX_ANCESTORS = 64
 _LONGEST_SESSION_SECONDS = 7 * 24 * 3600.0
 _LAUNCHER_NAMES = ("accelerate", "torchrun", "torch.distributed", "torch/distributed")

@@ -17,8 +17,9 @@ from pipeline.train.carry_logs import carry_logs
 from pipeline.train.checkpoint import CheckpointStore, Found
 from pipeline.train.config import RunConfig
 from pipeline.train.determinism import deterministic_algorithms
+from pipeline.train.history import History
 from pipeline.train.lock import RunLock, lock_is_held, read_holder
-from pipeline.train.loop import History, TrainingLoop
+from pipeline.train.loop import TrainingLoop
 from pipeline.train.machine import Machine, device_type, open_machine, set_threads
 from pipeline.train.monitor import Monitor
 from pipeline.train.outcome import MIRROR_SECONDS, Reporter, run_to_status, stopped_at_start, wait_for_mirror

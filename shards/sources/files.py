@@ -15,6 +15,7 @@ from typing import Protocol
 from shards.errors import SourceError
 from shards.images import MAX_FILE_BYTES, read_bytes_bounded
 from shards.names import printable
+from shards.similar import similar_path
 from shards.storage import local_path, shown
 
 __all__ = ["Files", "Listing", "LocalFolder", "collection_name", "open_files"]
@@ -105,7 +106,11 @@ class LocalFolder:
     @cached_property
     def _listing(self) -> Listing:
         if not self._root.is_dir():
-            what = "is no folder; an archive ends in .zip or .tar" if self._root.exists() else "does not exist"
+            what = (
+                "is no folder; an archive ends in .zip or .tar"
+                if self._root.exists()
+                else f"does not exist{similar_path(self._root)}"
+            )
             raise SourceError(f"source.path: {printable(str(self._root))} {what}")
         files, passed_over = _walk(self._root)
         return Listing(tuple(sorted(files)), passed_over)

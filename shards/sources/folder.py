@@ -107,10 +107,12 @@ class FolderSource:
         example = f", such as {printable(min(files))}" if files else ""
         passed = "".join(f"; {reason}: {len(names)}" for reason, names in sorted(leftovers.items()) if names)
         tried = ", ".join(f"{left}/{right}" for left, right in self.config.patterns)
+        both = [ending for ending in (".mpo", ".jps", ".pns") if ending in endings]
+        hint = f"{' and '.join(both)} files hold both eyes: source.kind=combined; " if both else ""
         return (
             f"source.path: no left/right pairs in {printable(shown(self.config.path))}: tried {tried} with "
             f"{' '.join('.' + e for e in self.config.extensions)}; saw {seen}{example}{passed}; "
-            "set source.patterns or source.extensions"
+            f"{hint}set source.patterns or source.extensions"
         )
 
 

@@ -103,6 +103,17 @@ def test_pairs_are_drawn_by_verdict_and_equal_ones_left_out():
     assert drawn[46:54, 6:14].any(axis=2).sum() > drawn[46:54, 86:94].any(axis=2).sum()
 
 
+def test_right_and_wrong_pairs_are_told_apart_without_colour():
+    image = np.zeros((200, 200, 3), np.uint8)
+    pairs = np.array([[50, 20, 150, 180, 1]], np.int16)
+    ink = [draw_pairs(image, pairs, np.array([verdict])).any(axis=2) for verdict in (False, True)]
+    assert ink[1].sum() > 1.5 * ink[0].sum()
+    # The arms of the cross that lie beside the line.
+    arms = [(104, 96), (96, 104)]
+    assert all(ink[1][point] for point in arms)
+    assert not any(ink[0][point] for point in arms)
+
+
 def test_only_the_first_pairs_are_drawn():
     pairs = np.array([[10, 10, 10, 90, 0], [50, 10, 50, 90, -1], [90, 10, 90, 90, 1]], np.int16)
     drawn = draw_pairs(np.zeros((100, 100, 3), np.uint8), pairs, np.zeros(3, bool), max_pairs=1)

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import launch
 from launch import cli
@@ -47,6 +48,14 @@ def test_other_ranks_say_which_they_are(capsys, monkeypatch) -> None:
     monkeypatch.setenv("RANK", "3")
     assert run_command(raising(DepthRankError("x")), []) == 2
     assert capsys.readouterr().err == "error (rank 3): x\n"
+
+
+def test_a_full_gpu_is_no_defect(capsys) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+    assert run_command(raising(error), []) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory on the GPU; in training take train.micro_batch_size=1")
+    assert said.endswith("\n  CUDA out of memory\n")
 
 
 def test_ctrl_c_is_quiet(capsys) -> None:
@@ -130,9 +139,53 @@ def test_settings_written_as_options_are_explained(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         parser().parse_intermixed_args(["--train.steps=3"])
     assert caught.value.code == 2
-    first, *usage = capsys.readouterr().err.splitlines()
-    assert first == ("error: unrecognized arguments: --train.steps=3 (settings have no dashes: train.steps=VALUE)")
+    first, hint, *usage = capsys.readouterr().err.splitlines()
+    assert first == "error: unrecognized arguments: --train.steps=3"
+    assert hint == "  --train.steps is no option; settings have no dashes: train.steps=3"
     assert usage[0].startswith("usage: depthrank train ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["--dryrun"], "  --dryrun is no option (did you mean --dry-run?)"),
+        (["--print-confg", "train.steps=1"], "  --print-confg is no option (did you mean --print-config?)"),
+        (["--lr", "1e-3"], "  --lr is no option; settings have no dashes: optim.lr=VALUE"),
+        (["--batch-size=4"], "  --batch-size is no option; settings have no dashes: train.batch_size=4"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_answered_with_what_was_meant(argv: list[str], hint: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_intermixed_args(argv)
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err.splitlines()
+
+
+def test_a_required_option_that_was_misspelt(capsys) -> None:
+    made = CommandParser(prog="x", description="X.")
+    made.add_argument("--checkpoint", required=True)
+    with pytest.raises(SystemExit):
+        made.parse_args(["--chekpoint", "a"])
+    said = capsys.readouterr().err
+    assert "error: the following arguments are required: --checkpoint\n" in said
+    assert "  --chekpoint is no option (did you mean --checkpoint?)\n" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["chian"], "  did you mean chain?"),
+        (["chain", "--kernle", "x"], "  --kernle is no option (did you mean --kernel?)"),
+    ],
+)
+def test_actions_of_a_command_and_their_options(argv: list[str], hint: str, capsys) -> None:
+    made = CommandParser(prog="x", description="X.")
+    actions = made.add_subparsers(required=True, parser_class=CommandParser)
+    actions.add_parser("chain", description="Chain.").add_argument("--kernel")
+    with pytest.raises(SystemExit) as caught:
+        made.parse_args(argv)
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err.splitlines()
 
 
 def test_options_are_not_abbreviated() -> None:

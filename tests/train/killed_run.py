@@ -24,7 +24,8 @@ from typing import Any, Self
 
 import yaml
 
-from pipeline.train.metrics_log import read_metrics, read_record
+from pipeline.train.metrics_log import read_metrics
+from pipeline.train.session_log import read_record
 
 __all__ = ["KilledRun", "Life"]
 

@@ -76,7 +76,7 @@ def write_everything(disk: Path, scratch: Path) -> None:
     with Monitor(run_dir, MonitorConfig(log_samples=True), total_steps=9, resume_step=0) as monitor:
 
         def log(step: int) -> None:
-            monitor.evaluation({"val/figure": 1.0}, step)
+            monitor.evaluation({"val/figure": 1.0}, {}, step)
             monitor.samples(step, [ConsumedSample(0, 0, step, f"key-{step}")])
 
         log(1)

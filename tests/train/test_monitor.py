@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline.train.append import AppendFile, read_lines
 from pipeline.train.config import MonitorConfig
-from pipeline.train.grid import picture_grid, picture_row
+from pipeline.train.grid import pair_sheet, picture_grid, picture_row
 from pipeline.train.metrics_log import MetricsLog, read_metrics
 from pipeline.train.monitor import Monitor
 from pipeline.train.progress import StepRecord, Stopwatch, format_step_line
@@ -214,7 +214,7 @@ def test_a_resumed_run_has_each_point_once_in_all_logs(tmp_path):
     with Monitor(tmp_path, config, total_steps=1200, resume_step=20) as monitor:
         for step in (30, 40, 50):
             monitor.step(record(step, loss=2.0))
-        monitor.evaluation({"val/whdr": 0.25}, 50)
+        monitor.evaluation({"val/whdr": 0.25}, {}, 50)
     expected = [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0), (50, 2.0)]
     lines = list(read_metrics(tmp_path / "metrics.jsonl"))
     assert [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line] == expected
@@ -256,14 +256,14 @@ def test_a_run_folder_that_cannot_be_written_ends_no_run(tmp_path, caplog):
     (tmp_path / "pictures").write_bytes(b"")
     with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
         monitor.step(record(1))
-        monitor.pictures(np.zeros((8, 8, 3), np.uint8), 1)
+        monitor.pictures({"val/pictures": np.zeros((8, 8, 3), np.uint8)}, 1)
     assert len([entry for entry in caplog.records if entry.levelno == logging.WARNING]) == 3
 
 
 def test_pictures_keep_the_latest_file_and_all_in_tensorboard(tmp_path):
     with Monitor(tmp_path, MonitorConfig(), total_steps=10, resume_step=0) as monitor:
         for step, value in ((1, 0), (2, 255)):
-            monitor.pictures(np.full((16, 24, 3), value, np.uint8), step)
+            monitor.pictures({"val/pictures": np.full((16, 24, 3), value, np.uint8)}, step)
         monitor.describe({"run": "x"}, {"python": "3"})
     files = list((tmp_path / "pictures").iterdir())
     assert [file.name for file in files] == ["latest.jpg"]
@@ -292,6 +292,20 @@ def test_pairs_are_drawn_green_where_right_and_red_where_wrong(shape):
     assert picture_grid([picture_row(image, None, None, ramp, pairs[:0])] * 2).shape == (384, 1024, 3)
 
 
+def test_a_sheet_of_pairs_says_how_many_are_wrong_and_takes_any_shape():
+    pairs = np.array([[1, 1, 1, 8, 1], [2, 8, 2, 1, -1], [3, 1, 3, 8, -1], [4, 1, 4, 8, 0]], np.int16)
+    ramp = np.linspace(0, 1, 10, dtype=np.float32)
+    shapes = [(10, 10), (300, 10), (5, 2000)]
+    pictures = [
+        (np.full((*shape, 3), 99, np.uint8), np.resize(ramp, shape), pairs[pairs[:, :4].max(axis=1) < min(shape)])
+        for shape in shapes
+    ]
+    sheet = pair_sheet(pictures)
+    assert sheet.shape == pair_sheet([*pictures, (*pictures[0][:2], pairs[3:])]).shape  # two rows of two
+    assert sheet.shape[1] == 978
+    assert sheet.shape[0] < 900
+
+
 def consumed(step):
     return [ConsumedSample(0, 0, step, f"key-{step}")]
 
@@ -302,7 +316,7 @@ def monitored(folder, steps, resume_step, **changes):
         for step in steps:
             monitor.step(record(step))
             monitor.samples(step, consumed(step))
-        monitor.pictures(np.zeros((8, 8, 3), np.uint8), steps[-1])
+        monitor.pictures({"val/pictures": np.zeros((8, 8, 3), np.uint8)}, steps[-1])
         return monitor.session
 
 

@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_average_counts_and_figures_of_health_survive_a_stop(tmp_path, dataset):
     assert all(torch.equal(average[name], exported[name]) for name in average)
     assert all(torch.equal(average[name], given[name]) for name in average)
     config = make_config(whole, dataset, **changes)
-    figures = Validation(config, open_machine(config), DepthNet.from_pretrained(whole)).figures(lambda: False)
+    figures = Validation(config, open_machine(config), DepthNet.from_pretrained(whole)).evaluate(lambda: False).figures
     assert json.loads((whole / "metrics.json").read_text())["latest"] == {**figures, "step": 4}
     lines = [line for line in read_metrics(whole / "metrics.jsonl") if "train/loss" in line]
     assert [line["health/clipped_steps"] for line in lines] == [1, 2, 3, 4]
@@ -296,11 +297,13 @@ def test_evaluation_leaves_modes_weights_and_randomness_as_they_are(tmp_path, da
     modes = [module.training for module in parts.net.modules()]
     weights = {name: value.clone() for name, value in parts.net.state_dict().items()}
     state = torch.get_rng_state()
-    figures = validation.figures(lambda: False)
-    assert validation.pictures(lambda: False).shape == (2 * 192, 1024, 3)
-    assert figures == validation.figures(lambda: False)
+    figures = validation.evaluate(lambda: False).figures
+    shapes = {tag: picture.shape for tag, picture in validation.pictures(lambda: False).items()}
+    assert shapes["val/pictures"] == (2 * 192, 1024, 3)
+    assert shapes["val/pair_overlay"][1:] == (978, 3)
+    assert figures == validation.evaluate(lambda: False).figures
     assert 0 < figures["val/pairs"] <= 3 * 64
-    assert validation.figures(lambda: True) is None
+    assert validation.evaluate(lambda: True) is None
     assert validation.pictures(lambda: True) is None
     assert torch.equal(state, torch.get_rng_state())
     assert modes == [module.training for module in parts.net.modules()]
@@ -322,13 +325,27 @@ def test_the_plan_takes_a_step_and_writes_nothing(tmp_path, dataset):
     assert not (tmp_path / "run").exists()
     # 11 samples, 100 epochs, batches of 4.
     assert (result.steps, result.samples) == (275, 11)
-    assert result.hours == pytest.approx(275 * result.step_seconds / 3600)
+    # Every 4 steps and after the last, which is no multiple of 4.
+    assert result.evaluations == 69
+    assert result.evaluation_seconds > 0
+    seconds = 275 * result.step_seconds + 69 * result.evaluation_seconds
+    assert result.hours == pytest.approx(seconds / 3600)
     assert result.sessions == np.ceil(result.hours / 1e-3)
     assert np.isfinite(result.loss)
     text = str(result)
     assert "275 steps = 100 epochs of 11 samples, batches of 4 = 1 process(es) x 4, 2 pass(es) each" in text
+    assert f"sessions: {result.sessions} of 0.001 h (session.max_hours, counted from the start" in text
+    assert "; 1 week(s) of Kaggle's 30 h of GPU" in text
     assert "precision: bf16" in text
     assert "threads: 1 (train.threads)" in text
+
+
+def test_the_plan_counts_sessions_and_weeks_of_a_long_run(tmp_path, dataset):
+    result = plan(make_config(tmp_path / "run", dataset))
+    assert "sessions: 1 of 11 h (as on Kaggle; session.max_hours is not set); 1 week(s) of" in str(result)
+    for hours, sessions, weeks in ((10.9, 1, 1), (11.1, 2, 1), (30.1, 3, 2), (61, 6, 3)):
+        long = replace(result, hours=hours)
+        assert (long.sessions, long.kaggle_weeks) == (sessions, weeks)
 
 
 RANK_SCRIPT = """
@@ -384,7 +401,7 @@ def test_the_figure_of_two_processes_is_that_of_the_network_that_is_saved(tmp_pa
     config = make_config(tmp_path / "run", dataset, optim__lr=0.05, optim__name="sgd")
     assert run_in_processes(tmp_path, config, 2)[0] == 2
     saved = DepthNet.from_pretrained(tmp_path / "run")
-    figures = Validation(config, open_machine(config), saved).figures(lambda: False)
+    figures = Validation(config, open_machine(config), saved).evaluate(lambda: False).figures
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["latest"] == {**figures, "step": 6}
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import CheckpointConfig
+from pipeline.train.history import History
 from pipeline.train.lock import RunLock
-from pipeline.train.loop import History
 from pipeline.train.outcome import Reporter
 from pipeline.train.status import hang_reports, read_status
 from pipeline.train.watchdog import Report, Watchdog, blame, place_of

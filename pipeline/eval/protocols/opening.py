@@ -3,6 +3,8 @@
 data = [open_data("gt=/data/gt"), open_data("diw=/data/DIW"), open_data("shards=runs/web-shards")]
 """
 
+from difflib import get_close_matches
+
 from pipeline.eval.protocols.base import Benchmark
 from pipeline.eval.protocols.da2k import Da2kBenchmark
 from pipeline.eval.protocols.dense import TruthData
@@ -17,6 +19,7 @@ from shards.storage import home_path
 
 __all__ = ["open_data"]
 
+KINDS = ("gt", "diw", "diw_own", "nyu", "da2k", "shards", "synthetic")
 MAX_SYNTHETIC_SCENES = 100_000
 
 
@@ -49,8 +52,10 @@ def open_data(spec: str, *, num_pairs: int = 10_000, seed: int = 0) -> Benchmark
                 return StoredPairs(where)
             case "synthetic":
                 return TruthData(label, _synthetic(spec, where, seed), num_pairs=num_pairs, seed=seed)
+    close = get_close_matches(kind, KINDS, n=1)
+    hint = f" (did you mean '{close[0]}={where}'?)" if close and close[0] != kind else ""
     raise ConfigError(
-        f"{spec!r}: data is given as gt=FOLDER, diw=PATH, diw_own=PATH, nyu=PATH, da2k=PATH, shards=URL or "
+        f"{spec!r}{hint}: data is given as gt=FOLDER, diw=PATH, diw_own=PATH, nyu=PATH, da2k=PATH, shards=URL or "
         "synthetic=COUNT"
     )
 

@@ -66,7 +66,7 @@ _PANELS = (
     _Panel("GPU memory", "GiB, largest so far", ("perf/memory_gib",)),
 )
 _COUNTS = re.compile(r"health/\w+_(?:steps|samples)")
-_NOT_DRAWN = {"val/pairs"}
+_NOT_DRAWN = {"val/pairs", "val/best_whdr"}
 
 
 def draw_curves(history: History) -> list[Curve]:

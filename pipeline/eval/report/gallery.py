@@ -28,6 +28,7 @@ from pipeline.eval.report.privacy import public
 from pipeline.eval.whdr import Predict
 from shards.errors import DecodeError, ShardError
 from shards.format import Sample, decode_jpeg
+from shards.manifest import read_manifest
 
 __all__ = ["NETWORK", "Gallery", "Panel", "ShownPicture", "make_gallery"]
 
@@ -84,7 +85,7 @@ def make_gallery(
     *,
     pictures: int = 8,
     seed: int = 0,
-    progress: Callable[[int], object] = lambda judged: None,
+    progress: Callable[[int, int], object] = lambda judged, total: None,
 ) -> Gallery:
     """Judge validation pictures on their stored pairs, and show the worst half of `pictures` and others at random.
 
@@ -94,7 +95,7 @@ def make_gallery(
         data: Of the run; `data.val` is set.
         pictures: How many are shown.
         seed: Of the random ones; the same pictures as long as the set is the same.
-        progress: Called with the number of pictures judged so far.
+        progress: Called with the number of pictures judged so far, and of all.
 
     Raises:
         ShardError: The validation set is missing or damaged.
@@ -104,11 +105,13 @@ def make_gallery(
     gallery = Gallery()
     shares: list[float] = []
     counts: dict[str, list[PairCounts]] = {name: [] for name in methods}
+    split = read_manifest(str(data.val)).splits.get("val")
+    total = min(MAX_JUDGED, split.samples if split else 0)
     for sample, image in _decoded(validation_samples(data, 0, 1, MAX_JUDGED)):
         for name, method in methods.items():
             counts[name].append(_count(method(image), sample.pairs))
         shares.append(counts[NETWORK][-1].share)
-        progress(len(shares))
+        progress(len(shares), total)
     gallery.judged, gallery.without_pairs = len(shares), sum(map(math.isnan, shares))
     gallery.counts = {name: add_counts(parts) for name, parts in counts.items()}
     chosen = _choose(shares, pictures, seed)

@@ -17,9 +17,10 @@ from pipeline.eval.report.privacy import public
 from pipeline.train.append import read_lines
 from pipeline.train.checkpoint_folder import read_manifest
 from pipeline.train.checkpoint_manifest import step_of
-from pipeline.train.metrics_log import read_record
+from pipeline.train.session_log import read_record
 from pipeline.train.status import Status, read_status
 from shards.errors import CheckpointError, RunError, ShardError
+from shards.similar import similar_path
 from shards.storage import read_bytes
 
 __all__ = ["CheckpointFacts", "RunFolder", "read_run"]
@@ -71,7 +72,7 @@ def read_run(path: Path) -> RunFolder:
         RunError: it is no folder, or holds nothing of a run.
     """
     if not path.is_dir():
-        raise RunError(f"{path}: no such run folder")
+        raise RunError(f"{path}: no such run folder{similar_path(path)}")
     if not any((path / sign).exists() for sign in _SIGNS):
         raise RunError(f"{path}: not a run: it holds none of {', '.join(_SIGNS)}")
     notes: list[str] = []
