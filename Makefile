@@ -19,7 +19,7 @@ PEERS     := .venv-peers
 TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo shards train resume eval predict demo-page report tensorboard test test-all test-faults test-lowest lint format bench bench-labels bench-data bench-loss bench-checkpoint clean
+.PHONY: help setup demo study shards train resume eval predict demo-page report tensorboard test test-all test-faults test-lowest lint format bench bench-labels bench-data bench-loss bench-checkpoint clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED) ## Make shards, train, evaluate and show pictures: the whole road in minutes
 	$(BIN)/python -m launch.quickstart
+
+study: $(INSTALLED) ## Train and compare losses, pairs, sizes on web stereo, write docs/study.md: ARGS=
+	$(BIN)/python -m launch.study $(ARGS)
 
 shards: $(INSTALLED) ## Pack pictures into shards: CONFIG= ARGS=
 	$(BIN)/python -m launch.shards --config $(CONFIG) $(ARGS)

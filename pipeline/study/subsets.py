@@ -1,0 +1,49 @@
+"""Smaller training sets: a share of a dataset's training pictures, drawn by a hash of their names.
+
+    names = left_out(["a", "b", "c", "d"], 0.5)      # the others train
+    write_subset("runs/study/shards/cleaned", "runs/study/shards/half", 0.5)
+
+The pictures of a smaller share are among those of a larger one.
+"""
+
+from collections.abc import Sequence
+
+from shards.manifest import read_manifest
+from shards.randomness import digest_key
+from shards.reading import stored_samples
+from shards.rearrange import ByList, split_dataset
+
+__all__ = ["left_out", "write_subset"]
+
+_SHARD_BYTES = 256 * 1024**2
+
+
+def left_out(keys: Sequence[str], share: float) -> list[str]:
+    """The keys that a share of the pictures leaves out, at least one; at least one stays.
+
+    Raises:
+        ValueError: There are not two.
+    """
+    if len(keys) < 2:
+        raise ValueError(f"{len(keys)} training pictures cannot be made fewer")
+    ranked = sorted(keys, key=lambda key: digest_key("study subset", key))
+    kept = min(max(1, round(share * len(ranked))), len(ranked) - 1)
+    return ranked[kept:]
+
+
+def write_subset(url: str, out: str, share: float) -> int:
+    """Write a dataset whose split `train` is a share of another's; what is left out, and its `val`, become `val`.
+
+    Returns:
+        The number of training pictures.
+
+    Raises:
+        ShardError: The dataset is damaged, or `out` holds another one.
+    """
+    manifest = read_manifest(url)
+    keys = {
+        split: [stored.key for stored in stored_samples(url, split, entry)] for split, entry in manifest.splits.items()
+    }
+    elsewhere = [*left_out(keys["train"], share), *keys.get("val", [])]
+    made = split_dataset(url, out, ByList(elsewhere), shard_bytes=_SHARD_BYTES)
+    return made.manifest.splits["train"].samples
