@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt without their heads, of torchvision's blocks.
+"""ResNet and ResNeXt without their heads, under torchvision's parameter names.
 
 encoder = ResNetEncoder("resnet50", variant="v1")
 stages = encoder(image)  # strides 4, 8, 16, 32
@@ -7,10 +7,10 @@ stages = encoder(image)  # strides 4, 8, 16, 32
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from model.config import EncoderName
 from model.encoders.base import Encoder
+from model.encoders.resnet_blocks import BasicBlock, Bottleneck
 
 __all__ = ["RESNETS", "ResNetEncoder"]
 

@@ -158,9 +158,8 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     torch.manual_seed(config.train.seed)
     init_from = None if resumes else config.checkpoint.init_from
     fills_all = resumes or init_from is not None
-    settings = config.model.model_copy(update={"encoder_weights": "none"}) if fills_all else config.model
     try:
-        net = DepthNet.from_config(settings)
+        net = DepthNet.unfilled(config.model) if fills_all else DepthNet.from_config(config.model)
     except ValueError as error:
         raise ConfigError(f"model.encoder_weights: {error}{similar_path(config.model.encoder_weights)}") from error
     net.size_hw = config.train.size
