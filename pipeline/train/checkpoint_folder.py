@@ -57,7 +57,8 @@ __all__ = [
     "write_folder",
 ]
 
-_JSON_LIMIT_BYTES = 1 << 24
+_JSON_LIMIT_BYTES = 1 << 26
+"""Most of it are the random generators, 14 kB a process: enough for four thousand."""
 _CHUNK_BYTES = 1 << 20
 
 

@@ -158,6 +158,14 @@ class Machine:
         dist.all_gather_object(lists, values, group=self.cpu_group)
         return [value for part in lists for value in part]
 
+    def gather_on_main(self, values: list[str]) -> list[str]:
+        """The lists of all processes on the main one, nothing on the others: for what would be much on all of them."""
+        if self.cpu_group is None:
+            return values
+        lists: list[list[str]] = [[] for _ in range(self.world_size if self.is_main else 0)]
+        dist.gather_object(values, lists if self.is_main else None, dst=0, group=self.cpu_group)
+        return [value for part in lists for value in part]
+
     def wait(self) -> None:
         """Meet all other processes."""
         if self.cpu_group is not None:

@@ -85,9 +85,9 @@ class Parts:
         return {"model": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), **average}
 
     def state(self) -> dict[str, Any]:
-        """What else of the parts a checkpoint stores, as JSON values; all processes must call it."""
+        """What else of the parts a checkpoint stores, as JSON values; all must call it, the main one has all of it."""
         scaler = self.machine.accelerator.scaler
-        generators = self.machine.gather_lists([json.dumps(capture_rng(self.machine.device))])
+        generators = self.machine.gather_on_main([json.dumps(capture_rng(self.machine.device))])
         return {
             "rng": [json.loads(states) for states in generators],
             "scaler": None if scaler is None else scaler.state_dict(),

@@ -102,7 +102,8 @@ def test_settings_are_read_without_torch() -> None:
 def test_a_network_is_read_without_what_only_training_or_other_encoders_need(tmp_path: Path, encoder: str) -> None:
     code = (
         "import sys; from pathlib import Path; from model import DepthNet, ModelConfig\n"
-        f"DepthNet.from_config(ModelConfig(encoder={encoder!r}, decoder_channels=8)).save_pretrained({str(tmp_path)!r})\n"
+        f"net = DepthNet.from_config(ModelConfig(encoder={encoder!r}, decoder_channels=8))\n"
+        f"net.save_pretrained({str(tmp_path)!r})\n"
         "from pipeline.eval.network import load_network\n"
         f"load_network(Path({str(tmp_path)!r}), 'cpu')\n"
         "sys.exit(sorted({'torchvision', 'torch._dynamo', 'accelerate', 'tensorboard'} & set(sys.modules)) or 0)"

@@ -52,7 +52,9 @@ def random_state(net):
     return state
 
 
-@pytest.mark.parametrize(("name", "groups", "width"), [("BasicBlock", 1, 64), ("Bottleneck", 1, 64), ("Bottleneck", 8, 4)])
+@pytest.mark.parametrize(
+    ("name", "groups", "width"), [("BasicBlock", 1, 64), ("Bottleneck", 1, 64), ("Bottleneck", 8, 4)]
+)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_seed_draws_the_weights_of_torchvisions_block_and_trains_it_alike(name, groups, width, stride):
     def built(module):
