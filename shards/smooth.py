@@ -27,17 +27,35 @@ def fit_planes(disparity_px: Floats) -> Floats:
     """Smooth a disparity map, float32 (H, W), NaN where unknown."""
     known = np.isfinite(disparity_px)
     values = np.where(known, disparity_px, 0).astype(np.float64)
+    places = _places(known)
+    for side_px, believed_px in _WINDOWS:
+        values = _fit(values, known, places, side_px, believed_px)
+    return np.where(known, values, np.nan).astype(np.float32)
+
+
+def _places(known: NDArray[np.bool_]) -> tuple[Doubles, Doubles, list[Doubles]]:
+    """Coordinates x and y of the known pixels, 0 elsewhere, and what is summed up of them: the same for all windows."""
     height, width = known.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
     x, y = (x - width / 2) * known, (y - height / 2) * known
-    of_places = (known.astype(np.float64), x, y, x * x, y * y, x * y)
-    for side_px, believed_px in _WINDOWS:
-        of_values = (values, x * values, y * values, values * values)
-        sums = [_window_sum(field, side_px) for field in (*of_places, *of_values)]
-        for first in range(0, height, _BAND_ROWS):
-            band = slice(first, first + _BAND_ROWS)
-            values[band] = _fitted(values[band], known[band], x[band], y[band], [s[band] for s in sums], believed_px)
-    return np.where(known, values, np.nan).astype(np.float32)
+    return x, y, [known.astype(np.float64), x, y, x * x, y * y, x * y]
+
+
+def _fit(
+    values: Doubles,
+    known: NDArray[np.bool_],
+    places: tuple[Doubles, Doubles, list[Doubles]],
+    side_px: int,
+    believed_px: float,
+) -> Doubles:
+    x, y, of_places = places
+    fields = [*of_places, values, x * values, y * values, values * values]
+    sums = [_window_sum(field, side_px) for field in fields]
+    fitted = np.empty_like(values)
+    for first in range(0, len(values), _BAND_ROWS):
+        band = slice(first, first + _BAND_ROWS)
+        fitted[band] = _fitted(values[band], known[band], x[band], y[band], [s[band] for s in sums], believed_px)
+    return fitted
 
 
 def _fitted(
