@@ -18,6 +18,7 @@ import torch
 
 from pipeline.data.order import SampleOrder
 from pipeline.data.presence import local_index
+from pipeline.data.shard_table import ShardTable
 from pipeline.train.checkpoint_manifest import json_bytes
 from pipeline.train.rng import capture_rng
 from shards.index import ROW, ShardIndex, encode_index
@@ -82,7 +83,9 @@ def measure(shards: int) -> dict[str, float]:
         found["manifest, MB"] = (folder / "manifest.json").stat().st_size / 1e6
         found["read and check the manifest, ms"], read = timed(lambda: read_manifest(str(folder)))
         found["fingerprint, ms"], _ = timed(lambda: read.fingerprint)
-        found["shard list that each worker gets, MB"] = len(pickle.dumps(read.splits["train"].shards)) / 1e6
+        pickled = pickle.dumps(ShardTable(read.splits["train"].shards))
+        found["shard list that each worker gets, MB"] = len(pickled) / 1e6
+        found["unpack the shard list in a worker, ms"], _ = timed(lambda: pickle.loads(pickled))
         found["index, MB"] = INDEX_PART * len(data) / 1e6
         del data
         hashed_ms, path = timed(lambda: local_index(folder, index))
