@@ -27,6 +27,7 @@ __all__ = [
     "Machine",
     "choose_precision",
     "choose_threads",
+    "describe_workers",
     "device_type",
     "environment_conflicts",
     "group_timeout",
@@ -314,6 +315,15 @@ def set_threads(configured: int, recorded: int | None, local_processes: int) -> 
     choice = choose_threads(configured, recorded, num_cores(), local_processes)
     torch.set_num_threads(int(choice.value))
     return choice
+
+
+def describe_workers(num_workers: int, threads: int, local_processes: int, device: str) -> Choice:
+    """Loader processes of a process, and on a CPU how they share its cores with the threads that compute."""
+    if device != "cpu":
+        return Choice("loader processes", str(num_workers), "data.num_workers")
+    busy, cores = local_processes * (threads + num_workers), num_cores()
+    shared = f"with {threads} thread(s) in each of {local_processes} process(es), {busy} share {cores} cores"
+    return Choice("loader processes", str(num_workers), f"data.num_workers; {shared}")
 
 
 def _asks_for_cpu(environ: Mapping[str, str]) -> bool:

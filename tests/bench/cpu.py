@@ -94,7 +94,7 @@ def measure(recipe: Recipe) -> dict[str, dict[str, float]]:
     cpu: dict[str, list[float]] = {name: [] for name in CASES}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         height, width = recipe.scene_hw
-        source = SyntheticSourceConfig(kind="synthetic", train=32, val=0, height_px=height, width_px=width)
+        source = SyntheticSourceConfig(kind="synthetic", train=16, val=0, height_px=height, width_px=width)
         pack(PackConfig(out=f"{folder}/shards", source=source, shards=ShardsConfig(workers=1)))
         steps = {name: a_step(recipe, settings, Path(folder), stack) for name, settings in CASES.items()}
         for _ in range(ROUNDS):

@@ -28,7 +28,7 @@ from shards.sources.config import SyntheticSourceConfig
 from .rows import Row
 
 ROUNDS = 5
-SCENES = 64
+SCENES = 16
 LAPTOP = ("train.size=160", "model.decoder_channels=64", "data.num_workers=1", "train.batch_size=4")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
