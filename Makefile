@@ -8,6 +8,8 @@ VENV_ARGS ?=
 CONFIG    ?= configs/demo.yaml
 ARGS      ?=
 NPROC     ?= 1
+OLD       ?= main
+NEW       ?= HEAD
 RUN       ?= runs/demo/ranking
 DATA      ?= synthetic=100
 PICTURES  ?= docs/images
@@ -19,7 +21,7 @@ PEERS     := .venv-peers
 TRAIN      = $(if $(filter 1,$(NPROC)),$(BIN)/python,$(BIN)/torchrun --nproc_per_node $(NPROC)) -m launch.train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study shards train resume eval predict demo-page report tensorboard test test-all test-faults test-lowest lint format bench bench-labels bench-data bench-loss bench-checkpoint clean
+.PHONY: help setup demo study shards train resume eval predict demo-page report tensorboard test test-all test-faults test-lowest lint format reference bench bench-compare bench-gpu bench-scale bench-labels bench-data bench-loss bench-checkpoint clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,8 +88,17 @@ format: $(INSTALLED) ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED) ## Measure everything: labels, packing, loader
+bench: $(INSTALLED) ## Measure speed end to end beside floors and peers: start, data, step, saving, packing
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-compare: $(INSTALLED) ## Which ratio got worse by a tenth? OLD= NEW= (records or commits) NAMES=
+	$(BIN)/python -m tests.bench.compare $(OLD) $(NEW) $(NAMES)
+
+bench-gpu: $(INSTALLED) ## Measure the training step on a GPU: fed and alone, precisions, memory, loss, saving
+	$(BIN)/python -m tests.bench gpu fed loss checkpoint network $(ARGS)
+
+bench-scale: $(INSTALLED) ## Measure order, index and manifest of 1e8 samples in 1e5 shards
+	$(BIN)/python -m tests.bench scale $(ARGS)
 
 bench-labels: $(INSTALLED) ## Measure the labels: exact truth, degraded pairs, wild pairs
 	$(BIN)/python -m tests.bench labels degraded web $(ARGS)

@@ -5,11 +5,12 @@ net.save_pretrained("out", size_hw=(128, 160)); net = DepthNet.from_pretrained("
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from model import hub, imagenet, weights
 from model.config import ModelConfig
@@ -21,6 +22,19 @@ __all__ = ["DepthNet"]
 STRIDE = 32
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+DRAWS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
+"""What random weights are drawn by."""
+
+
+class _Undrawn(TorchFunctionMode):
+    """Inside, nothing is drawn: what would be is zero, and the state of the generator stays."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in DRAWS:
+            # Zeros, as truncated normals are drawn again and again until all are within their bounds.
+            return (args[0] if args else kwargs["tensor"]).detach().zero_()
+        return func(*args, **kwargs)
 
 
 class DepthNet(nn.Module):
@@ -60,6 +74,15 @@ class DepthNet(nn.Module):
         return net
 
     @classmethod
+    def unfilled(cls, config: ModelConfig) -> Self:
+        """A network that is about to be filled: no time goes into random weights, which are zero.
+
+        Where the encoder's weights once came from no longer matters, so its config names none.
+        """
+        with _Undrawn():
+            return cls(config.model_copy(update={"encoder_weights": "none"}))
+
+    @classmethod
     def from_pretrained(cls, origin: str | Path) -> Self:
         """A saved network, in evaluation mode.
 
@@ -72,7 +95,7 @@ class DepthNet(nn.Module):
         """
         folder = hub.network_folder(origin)
         config, size_hw = weights.read_config(folder)
-        net = cls(config)
+        net = cls.unfilled(config)
         net.size_hw = size_hw
         weights.load_network(net, folder)
         return net.eval()

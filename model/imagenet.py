@@ -14,12 +14,11 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import torchvision
 from torch import Tensor
-from torchvision.models.resnet import Bottleneck
 
 from model.config import ModelConfig
 from model.encoders import Encoder
+from model.encoders.resnet_blocks import Bottleneck
 from model.tensor_files import load_strictly, read_tensors
 
 __all__ = ["load_encoder"]
@@ -43,8 +42,8 @@ def load_encoder(encoder: Encoder, config: ModelConfig) -> None:
         ValueError: The name is unknown, the file cannot be read or downloaded, was made for another stride, epsilon or
             width than `config` says, or has other tensors than the encoder.
     """
-    sets = {weights.name: weights for weights in torchvision.models.get_model_weights(config.encoder)}
     name = FIRST_SET if config.encoder_weights == "imagenet" else config.encoder_weights
+    sets = {} if _looks_like_a_path(name) else _sets_of_torchvision(config.encoder)
     if name in sets:
         origin = f"torchvision's {config.encoder} {name}"
         _check_settings(encoder, config, origin)
@@ -66,9 +65,21 @@ def load_encoder(encoder: Encoder, config: ModelConfig) -> None:
     load_strictly(encoder, state, origin, f"encoder {config.encoder}")
 
 
-def _names_file(text: str) -> bool:
+def _sets_of_torchvision(encoder: str) -> dict[str, Any]:
+    """Sets of weights by name."""
+    from torchvision.models import get_model_weights  # here, as its import takes longer than reading a file of weights
+
+    return {weights.name: weights for weights in get_model_weights(encoder)}
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Whether it cannot be the name of a set."""
     path = _home_path(text)
-    return path.suffix in FILE_SUFFIXES or path.name != text or path.is_file()
+    return path.suffix in FILE_SUFFIXES or path.name != text
+
+
+def _names_file(text: str) -> bool:
+    return _looks_like_a_path(text) or _home_path(text).is_file()
 
 
 def _download(weights: Any, origin: str) -> Mapping[str, Tensor]:

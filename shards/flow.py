@@ -8,6 +8,7 @@ Usage:
     known = consistent(forward, backward, tolerance_px=1.0)
 """
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -19,9 +20,12 @@ __all__ = ["consistent", "disagreement", "flow_both_ways", "grey", "pixel_grid",
 Floats = NDArray[np.float32]
 
 
+@lru_cache(maxsize=4)
 def pixel_grid(height: int, width: int) -> tuple[Floats, Floats]:
-    """Columns x and rows y of every pixel, each float32 (height, width)."""
+    """Columns x and rows y of every pixel, each float32 (height, width), kept and so read-only."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
+    for grid in (x, y):
+        grid.setflags(write=False)
     return x, y
 
 

@@ -13,15 +13,16 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import fsspec
-from fsspec.core import url_to_fs
-
 from shards.errors import ShardError
-from shards.remote_file import RemoteFile
 from shards.retry import with_retries
+
+if TYPE_CHECKING:  # fsspec is imported where a URL needs it: local files, and help, do without
+    import fsspec
+
+    from shards.remote_file import RemoteFile
 
 __all__ = [
     "exists",
@@ -120,12 +121,14 @@ def read_bytes(url: str, limit_bytes: int) -> bytes:
     return data
 
 
-def remote_file(url: str) -> RemoteFile:
+def remote_file(url: str) -> "RemoteFile":
     """The file at a remote URL, for reads of its ranges.
 
     Raises:
         ShardError: The URL is none, or no driver for it is installed.
     """
+    from shards.remote_file import RemoteFile
+
     return RemoteFile(*_remote(url))
 
 
@@ -258,7 +261,9 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remote(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def _remote(url: str) -> "tuple[fsspec.AbstractFileSystem, str]":
+    from fsspec.core import url_to_fs
+
     try:
         fs, remote = url_to_fs(url)
     except ImportError as error:

@@ -9,8 +9,6 @@ encoder = ConvNeXtEncoder("convnext_tiny")
 stages = encoder(image)  # strides 4, 8, 16, 32
 """
 
-from torchvision.models import get_model
-
 from model.config import EncoderName
 from model.encoders.base import FeaturesEncoder
 
@@ -33,5 +31,7 @@ class ConvNeXtEncoder(FeaturesEncoder):
     )
 
     def __init__(self, name: EncoderName) -> None:
+        from torchvision.models import get_model  # here, as its import takes longer than that of torch's own parts
+
         # One class, because the classifier is thrown away.
         super().__init__(get_model(name, weights=None, num_classes=1).features, ends=(1, 3, 5, 7))

@@ -4,8 +4,6 @@ encoder = MobileNetEncoder()
 stages = encoder(image)  # strides 4, 8, 16, 32
 """
 
-from torchvision.models import get_model
-
 from model.encoders.base import FeaturesEncoder
 
 __all__ = ["MobileNetEncoder"]
@@ -25,5 +23,7 @@ class MobileNetEncoder(FeaturesEncoder):
     )
 
     def __init__(self) -> None:
+        from torchvision.models import get_model  # here, as its import takes longer than that of torch's own parts
+
         # One class, because the classifier is thrown away.
         super().__init__(get_model("mobilenet_v3_large", weights=None, num_classes=1).features, ends=(3, 6, 12, 16))

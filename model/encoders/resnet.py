@@ -1,16 +1,17 @@
-"""ResNet and ResNeXt without their heads, of torchvision's blocks.
+"""ResNet and ResNeXt without their heads, under torchvision's parameter names.
 
 encoder = ResNetEncoder("resnet50", variant="v1")
 stages = encoder(image)  # strides 4, 8, 16, 32
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from model.config import EncoderName
 from model.encoders.base import Encoder
+from model.encoders.resnet_blocks import BasicBlock, Bottleneck
 
 __all__ = ["RESNETS", "ResNetEncoder"]
 
@@ -79,12 +80,12 @@ class ResNetEncoder(Encoder):
 def _stage(shape: Shape, depth: int, in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
     """Residual blocks, the first of which changes size and channels, on its identity path by a projection."""
     planes = out_channels // shape.block.expansion
-    breadth = {"groups": shape.groups, "base_width": shape.group_width}
+    block = partial(shape.block, groups=shape.groups, base_width=shape.group_width)
     projection = None
     if stride != 1 or in_channels != out_channels:
         projection = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
             nn.BatchNorm2d(out_channels),
         )
-    first = shape.block(in_channels, planes, stride, projection, **breadth)
-    return nn.Sequential(first, *(shape.block(out_channels, planes, **breadth) for _ in range(depth - 1)))
+    first = block(in_channels, planes, stride, projection)
+    return nn.Sequential(first, *(block(out_channels, planes) for _ in range(depth - 1)))

@@ -8,6 +8,8 @@ and is clipped once at the end. Hue turns the colour about the grey axis at equa
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,7 +72,7 @@ def apply_colour(image: Tensor, colour: Tensor) -> Tensor:
     if colour.shape[1] == 0:
         return rgb
     brightness, contrast, saturation, hue = colour.float().unbind(1)
-    mean_grey = (rgb.mean(dim=(2, 3)) * rgb.new_tensor(_LUMA)).sum(1)
+    mean_grey = (rgb.mean(dim=(2, 3)) * _constants(rgb.device).luma).sum(1)
     offset = (brightness * (1 - contrast) * mean_grey).view(-1, 1, 1)
     matrix = (brightness * contrast).view(-1, 1, 1) * _chroma_matrix(saturation, hue)
     # Plain products, because autocast and TF32 would round those of a matrix multiplication.
@@ -83,7 +85,22 @@ def apply_colour(image: Tensor, colour: Tensor) -> Tensor:
 
 def _chroma_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
     """Matrix that keeps the grey of a colour, scales its distance from it and turns it; (B,), (B,) -> (B, 3, 3)."""
-    grey = saturation.new_tensor(_LUMA).expand(3, 3)  # each row gives the grey of a colour
-    chroma = torch.eye(3, device=saturation.device) - grey
+    luma, quarter_turn, identity = _constants(saturation.device)
+    grey = luma.expand(3, 3)  # each row gives the grey of a colour
     cosine, sine = (saturation * hue.cos()).view(-1, 1, 1), (saturation * hue.sin()).view(-1, 1, 1)
-    return grey + cosine * chroma + sine * saturation.new_tensor(_QUARTER_TURN)
+    return grey + cosine * (identity - grey) + sine * quarter_turn
+
+
+class _Constants(NamedTuple):
+    """What is the same for all pictures, float32 on a device."""
+
+    luma: Tensor
+    quarter_turn: Tensor
+    identity: Tensor
+
+
+@lru_cache
+def _constants(device: torch.device) -> _Constants:
+    # Kept: a copy of Python's numbers to a GPU makes the host wait for all that is under way there.
+    luma, quarter_turn = (torch.tensor(numbers, device=device) for numbers in (_LUMA, _QUARTER_TURN))
+    return _Constants(luma, quarter_turn, torch.eye(3, device=device))

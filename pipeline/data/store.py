@@ -21,6 +21,7 @@ from pipeline.data.eviction import hold
 from pipeline.data.fetch import FetchCounts
 from pipeline.data.prefetch import Prefetcher
 from pipeline.data.presence import fetched_index, find_shards, local_index
+from pipeline.data.shard_table import ShardTable
 from pipeline.data.unpacked import UnpackedShard
 from shards.errors import ShardError
 from shards.format import Sample, read_sample
@@ -90,7 +91,7 @@ class ShardStore:
             self.shard_sizes.append(min(shard.samples, left))
             left -= self.shard_sizes[-1]
         self._ends = list(accumulate(self.shard_sizes))
-        self._shards = entry.shards[: len(self.shard_sizes)]
+        self._shards = ShardTable(entry.shards[: len(self.shard_sizes)])
         if not self._shards:
             raise ShardError(f"{shown(url)}: its split {split!r} has no samples")
         if self._cache is not None:

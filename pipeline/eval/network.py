@@ -90,7 +90,7 @@ def _of_sgr_file(path: Path) -> DepthNet:
             f"{error}. Of single files only the official model.pth.tar of CVPR 2020 is a network; a run or an export "
             "of this project is a folder"
         ) from error
-    net = DepthNet(SGR_CONFIG)
+    net = DepthNet.unfilled(SGR_CONFIG)
     net.size_hw = SGR_SIZE_HW
     net.load_state_dict(state)
     return net.eval()
@@ -102,7 +102,7 @@ def _of_checkpoint(folder: Path, device: torch.device | str) -> LoadedNetwork:
     config: Any = read_state(folder).get("config")
     try:
         # The checkpoint carries the weights; where the encoder's once came from may no longer exist.
-        net = DepthNet.from_config(ModelConfig(**{**config["model"], "encoder_weights": "none"}))
+        net = DepthNet.unfilled(ModelConfig(**config["model"]))
         net.size_hw = _SIZE.validate_python(config["train"]["size"])
         net.load_state_dict(load_file(folder / (EMA_NAME if averaged else "model.safetensors")))
     except (KeyError, TypeError, ValidationError) as error:

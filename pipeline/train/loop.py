@@ -23,7 +23,7 @@ from pipeline.train.progress import Pace, StepRecord, Stopwatch
 from pipeline.train.provenance import settings_to_keep
 from pipeline.train.samples_log import in_slot_order, own_samples
 from pipeline.train.schedule import is_due, learning_rate
-from pipeline.train.session import Interrupted, Session, agree_to_stop
+from pipeline.train.session import Interrupted, Session, agree, agree_to_stop
 from pipeline.train.step import StepFigures
 from pipeline.train.watchdog import Watchdog
 from shards.errors import DataError
@@ -115,8 +115,8 @@ class TrainingLoop:
                 self._evaluations.evaluate()
             if is_due(step, config.monitor.image_every_steps or config.monitor.eval_every_steps, total):
                 self._evaluations.show_pictures()
-            reason = self._stop_reason()
-            if reason is not None or is_due(step, config.checkpoint.every_steps, total) or self._owes_save:
+            reason, owes_save = self._agree_after_step()
+            if reason is not None or is_due(step, config.checkpoint.every_steps, total) or owes_save:
                 self._save()
         while step == total and self._evaluations.are_owed and reason is None:
             # An earlier session was stopped during the evaluation of the last step.
@@ -153,11 +153,6 @@ class TrainingLoop:
         """Hours of training in all sessions."""
         return self.history.hours + (time.monotonic() - self._begin) / 3600
 
-    @property
-    def _owes_save(self) -> bool:
-        """Whether a save has failed and it is time to try again; the same on all processes, which must all ask."""
-        return self._machine.any_process(self._store.wants_retry())
-
     def _next_batches(self, batches: Iterator[list[Batch]]) -> list[Batch] | None:
         """This process's part of the next step; None where some process was asked to stop while it waited.
 
@@ -191,6 +186,11 @@ class TrainingLoop:
     def _stop_reason(self) -> str | None:
         """The same on all processes."""
         return agree_to_stop(self._session.stop_reason(self._reserve_seconds), self._machine.cpu_group)
+
+    def _agree_after_step(self) -> tuple[str | None, bool]:
+        """The stop reason, and whether a save has failed and it is time to try again: the same on all processes."""
+        reason = self._session.stop_reason(self._reserve_seconds)
+        return agree(reason, self._store.wants_retry(), self._machine.cpu_group)
 
     @property
     def _reserve_seconds(self) -> float:

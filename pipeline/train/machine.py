@@ -27,6 +27,7 @@ __all__ = [
     "Machine",
     "choose_precision",
     "choose_threads",
+    "describe_workers",
     "device_type",
     "environment_conflicts",
     "group_timeout",
@@ -156,6 +157,14 @@ class Machine:
             return values
         lists: list[list[str]] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(lists, values, group=self.cpu_group)
+        return [value for part in lists for value in part]
+
+    def gather_on_main(self, values: list[str]) -> list[str]:
+        """The lists of all processes on the main one, nothing on the others: for what would be much on all of them."""
+        if self.cpu_group is None:
+            return values
+        lists: list[list[str]] = [[] for _ in range(self.world_size if self.is_main else 0)]
+        dist.gather_object(values, lists if self.is_main else None, dst=0, group=self.cpu_group)
         return [value for part in lists for value in part]
 
     def wait(self) -> None:
@@ -306,6 +315,15 @@ def set_threads(configured: int, recorded: int | None, local_processes: int) -> 
     choice = choose_threads(configured, recorded, num_cores(), local_processes)
     torch.set_num_threads(int(choice.value))
     return choice
+
+
+def describe_workers(num_workers: int, threads: int, local_processes: int, device: str) -> Choice:
+    """Loader processes of a process, and on a CPU how they share its cores with the threads that compute."""
+    if device != "cpu":
+        return Choice("loader processes", str(num_workers), "data.num_workers")
+    busy, cores = local_processes * (threads + num_workers), num_cores()
+    shared = f"with {threads} thread(s) in each of {local_processes} process(es), {busy} share {cores} cores"
+    return Choice("loader processes", str(num_workers), f"data.num_workers; {shared}")
 
 
 def _asks_for_cpu(environ: Mapping[str, str]) -> bool:

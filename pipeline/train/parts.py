@@ -85,9 +85,9 @@ class Parts:
         return {"model": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), **average}
 
     def state(self) -> dict[str, Any]:
-        """What else of the parts a checkpoint stores, as JSON values; all processes must call it."""
+        """What else of the parts a checkpoint stores, as JSON values; all must call it, the main one has all of it."""
         scaler = self.machine.accelerator.scaler
-        generators = self.machine.gather_lists([json.dumps(capture_rng(self.machine.device))])
+        generators = self.machine.gather_on_main([json.dumps(capture_rng(self.machine.device))])
         return {
             "rng": [json.loads(states) for states in generators],
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -158,9 +158,8 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     torch.manual_seed(config.train.seed)
     init_from = None if resumes else config.checkpoint.init_from
     fills_all = resumes or init_from is not None
-    settings = config.model.model_copy(update={"encoder_weights": "none"}) if fills_all else config.model
     try:
-        net = DepthNet.from_config(settings)
+        net = DepthNet.unfilled(config.model) if fills_all else DepthNet.from_config(config.model)
     except ValueError as error:
         raise ConfigError(f"model.encoder_weights: {error}{similar_path(config.model.encoder_weights)}") from error
     net.size_hw = config.train.size

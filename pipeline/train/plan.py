@@ -17,7 +17,7 @@ from pipeline.data.loader import TrainStream, count_validation_samples
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
 from pipeline.train.determinism import deterministic_algorithms
-from pipeline.train.machine import Choice, Machine, device_type, open_machine, set_threads
+from pipeline.train.machine import Choice, Machine, describe_workers, device_type, open_machine, set_threads
 from pipeline.train.parts import Parts, build_parts
 from pipeline.train.resume import announce_start, check_order, find_start, recorded_threads
 from pipeline.train.schedule import learning_rate, run_length
@@ -126,6 +126,9 @@ def _plan(config: RunConfig) -> Plan:
             evaluation_seconds = _evaluation_seconds(config, machine, validation)
         finally:
             stream.close()
+        workers = describe_workers(
+            config.data.num_workers, int(threads.value), machine.local_processes, machine.device.type
+        )
         evaluations = _evaluations_left(config, start_step, steps)
         seconds = max(0, steps - start_step) * step_seconds + evaluations * evaluation_seconds
         budget = budget_of(config.session.max_hours, os.environ)
@@ -145,7 +148,7 @@ def _plan(config: RunConfig) -> Plan:
             evaluation_seconds=evaluation_seconds,
             session_hours=KAGGLE_HOURS if budget.max_hours is None else budget.max_hours,
             budget=budget.reason if budget.max_hours else f"as on Kaggle; {budget.reason}",
-            choices=(*machine.choices, threads),
+            choices=(*machine.choices, threads, workers),
         )
     finally:
         machine.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shards.randomness import digest_key
@@ -38,13 +39,16 @@ def seed_generators(seed: int, rank: int, step: int) -> None:
 
 
 def capture_rng(device: torch.device) -> dict[str, Any]:
-    """States of `random`, of numpy's global generator, of torch's on the CPU and of that of a CUDA device."""
+    """States of `random`, of numpy's global generator, of torch's on the CPU and of that of a CUDA device.
+
+    14 kB, as the words are packed: a checkpoint holds one for each process of the run.
+    """
     version, words, gauss_next = random.getstate()
     # The global generator itself is what has to be restored, whatever its successor is called.
     kind, keys, position, has_gauss, cached_gauss = np.random.get_state(legacy=True)
     return {
-        "python": [version, list(words), gauss_next],
-        "numpy": [kind, np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached_gauss)],
+        "python": [version, _packed(words), gauss_next],
+        "numpy": [kind, _packed(keys), int(position), int(has_gauss), float(cached_gauss)],
         "torch": _text(torch.get_rng_state()),
         "cuda": _text(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
     }
@@ -60,14 +64,25 @@ def restore_rng(captured: Mapping[str, Any], device: torch.device) -> None:
     """
     try:
         version, words, gauss_next = captured["python"]
-        random.setstate((version, tuple(words), gauss_next))
+        random.setstate((version, tuple(_words(words).tolist()), gauss_next))
         kind, keys, position, has_gauss, cached_gauss = captured["numpy"]
-        np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached_gauss))
+        np.random.set_state((kind, _words(keys), position, has_gauss, cached_gauss))
         torch.set_rng_state(_tensor(captured["torch"]))
         if device.type == "cuda" and captured["cuda"] is not None:
             torch.cuda.set_rng_state(_tensor(captured["cuda"]), device)
     except (KeyError, TypeError, OverflowError, RuntimeError, binascii.Error) as error:
         raise ValueError(f"random generators: not a captured state ({error!r})") from error
+
+
+def _packed(words: Any) -> str:
+    return base64.b64encode(np.asarray(words, "<u4").tobytes()).decode("ascii")
+
+
+def _words(packed: Any) -> NDArray[np.uint32]:
+    """What `_packed` has packed; checkpoints of before hold the plain list."""
+    if isinstance(packed, str):
+        return np.frombuffer(base64.b64decode(packed, validate=True), "<u4").astype(np.uint32)
+    return np.array(packed, np.uint32)
 
 
 def _text(state: Tensor) -> str:

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from pipeline.train.config import SessionConfig
 from pipeline.train.surroundings import Launcher, budget_of, find_launcher, seconds_since_start
 
-__all__ = ["Interrupted", "Session", "agree_to_stop"]
+__all__ = ["Interrupted", "Session", "agree", "agree_to_stop"]
 
 # Windows has only the first two. It cannot train, but commands that read a run import this.
 _STOP_SIGNALS = tuple(
@@ -193,24 +193,31 @@ class Session:
 
 
 def agree_to_stop(reason: str | None, group: Any = None) -> str | None:
-    """The same answer on every rank: the reason of the lowest rank that has one, or None.
+    """The same answer on every rank: the reason of the lowest rank that has one, or None; see `agree`."""
+    return agree(reason, False, group)[0]
+
+
+def agree(reason: str | None, flag: bool, group: Any = None) -> tuple[str | None, bool]:
+    """What all ranks do next: the reason of the lowest rank that has one, or None; and whether any rank's flag is set.
 
     Every rank must call it at the same step. One small reduction, and a second message only when there is a reason.
 
     Args:
         reason: this rank's `Session.stop_reason`.
+        flag: something else that all ranks must know of.
         group: a gloo group of all ranks, so that no rank waits for its device; ignored with a single process.
     """
     if not (dist.is_available() and dist.is_initialized()):
-        return reason
+        return reason, flag
     world_size = dist.get_world_size()
-    lowest = torch.tensor(dist.get_rank() if reason is not None else world_size)
-    dist.all_reduce(lowest, op=dist.ReduceOp.MIN, group=group)
+    least = torch.tensor([dist.get_rank() if reason is not None else world_size, int(not flag)])
+    dist.all_reduce(least, op=dist.ReduceOp.MIN, group=group)
+    lowest, unset = least.tolist()
     if lowest == world_size:
-        return None
+        return None, not unset
     text = torch.zeros(_REASON_BYTES, dtype=torch.uint8)
     if reason is not None and lowest == dist.get_rank():
         data = reason.encode()[:_REASON_BYTES]
         text[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    dist.broadcast(text, src=int(lowest), group=group)
-    return bytes(text.tolist()).rstrip(b"\0").decode(errors="replace")
+    dist.broadcast(text, src=lowest, group=group)
+    return bytes(text.tolist()).rstrip(b"\0").decode(errors="replace"), not unset

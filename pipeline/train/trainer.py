@@ -20,7 +20,7 @@ from pipeline.train.determinism import deterministic_algorithms
 from pipeline.train.history import History
 from pipeline.train.lock import RunLock, lock_is_held, read_holder
 from pipeline.train.loop import TrainingLoop
-from pipeline.train.machine import Machine, device_type, open_machine, set_threads
+from pipeline.train.machine import Machine, describe_workers, device_type, open_machine, set_threads
 from pipeline.train.monitor import Monitor
 from pipeline.train.outcome import MIRROR_SECONDS, Reporter, run_to_status, stopped_at_start, wait_for_mirror
 from pipeline.train.parts import build_parts
@@ -180,7 +180,10 @@ def _build_loop(
     machine.on_main(lambda: store.require_space(4 * numbers * num_weights))
     monitor = None
     if machine.is_main:
-        for line in (*machine.choices, threads, session.description):
+        workers = describe_workers(
+            config.data.num_workers, int(threads.value), machine.local_processes, machine.device.type
+        )
+        for line in (*machine.choices, threads, workers, session.description):
             logger.info("%s", line)
         if found is not None and found.state["run_id"] == run_id(config):
             carry_logs(found.path, run_folder(config))

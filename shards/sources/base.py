@@ -8,10 +8,11 @@ Usage:
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # settings and help do without arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Item", "LabelledPicture", "ReportsLeftovers", "Source", "StereoPair"]
 
@@ -47,12 +48,12 @@ class StereoPair:
         meta: What the source knows of the pair (author, licence, camera); goes into the sample's JSON.
     """
 
-    left: NDArray[np.uint8]
-    right: NDArray[np.uint8]
+    left: "NDArray[np.uint8]"
+    right: "NDArray[np.uint8]"
     left_jpeg: bytes | None = None
     right_jpeg: bytes | None = None
-    left_sky: NDArray[np.bool_] | None = None
-    right_sky: NDArray[np.bool_] | None = None
+    left_sky: "NDArray[np.bool_] | None" = None
+    right_sky: "NDArray[np.bool_] | None" = None
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,11 +75,11 @@ class LabelledPicture:
         meta: What the source knows of the picture (author, licence, camera); goes into the sample's JSON.
     """
 
-    image: NDArray[np.uint8]
+    image: "NDArray[np.uint8]"
     jpeg: bytes | None = None
-    codes: NDArray[np.uint16] | None = None
+    codes: "NDArray[np.uint16] | None" = None
     coding: dict[str, Any] | None = None
-    pairs: NDArray[np.int32] | None = None
+    pairs: "NDArray[np.int32] | None" = None
     pairs_hw: tuple[int, int] | None = None
     tolerance_kind: Literal["ratio", "range"] = "range"
     meta: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,8 @@
-"""Run benchmarks: `python -m tests.bench [NAME ...]`, all without a name.
+"""Run benchmarks: `python -m tests.bench [NAME ...]`, those of speed without a name.
 
-Each figure is a ratio against a reference measured in the same run. The last line of the output is one line of JSON;
-the same is stored in runs/bench/.
+Each figure is a ratio against a reference measured in the same run. The last line of the output is one line of JSON
+with machine, commit, versions and all rows; the same is stored in runs/bench/COMMIT-NAMES.json, for
+`python -m tests.bench.compare OLD NEW`.
 """
 
 import argparse
@@ -12,23 +13,43 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-NAMES = ("labels", "degraded", "web", "packing", "order", "loader", "store", "network", "loss", "checkpoint")
+from .rows import Row, table
+
+SPEED = ("start", "order", "loader", "store", "loss", "network", "cpu", "fed", "checkpoint", "packing", "scale")
+OTHERS = ("gpu", "labels", "degraded", "web")
+PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "opencv-python-headless", "pillow", "webdataset")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which; default: all")
+    parser.add_argument("names", nargs="*", help=f"which; default: {', '.join(SPEED)}; also {', '.join(OTHERS)}")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the records")
     args = parser.parse_args()
-    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "machine": machine()}
-    for name in args.names or NAMES:
+    unknown = [name for name in args.names if name not in SPEED + OTHERS]
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(SPEED + OTHERS)}")
+    record: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "load": round(os.getloadavg()[0], 1),
+        "versions": versions(),
+    }
+    rows: list[Row] = []
+    for name in args.names or SPEED:
         print(f"== {name}", flush=True)
-        record[name] = importlib.import_module(f"tests.bench.{name}").run()
+        module = importlib.import_module(f"tests.bench.{name}")
+        record[name] = module.run()
+        rows += module.rows(record[name])
+    record["rows"] = [row.as_json() for row in rows]
+    print(f"\n{table(rows)}\n")
     args.out.mkdir(parents=True, exist_ok=True)
     line = json.dumps(record)
-    (args.out / f"{'-'.join(args.names) or 'all'}.json").write_text(line + "\n")
+    (args.out / f"{record['commit']}-{'-'.join(args.names) or 'all'}.json").write_text(line + "\n")
     print(line)
     return 0
 
@@ -38,12 +59,23 @@ def commit() -> str:
     return asked.stdout.strip() or "unknown"
 
 
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
 def machine() -> str:
+    """Processor, cores and GPU; neither its name nor any path."""
     model = next(
         (line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")),
         platform.processor(),
     )
-    return f"{model}, {os.cpu_count()} cores"
+    return f"{model}, {os.cpu_count()} cores, {_gpu()}"
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
 def _cpu_info() -> list[str]:

@@ -27,6 +27,7 @@ from pipeline.train.optimizer_state import flatten_optimizer
 from pipeline.train.parts import Parts, build_parts
 
 from .network import NETWORKS, a_batch, run_of, timed
+from .rows import Row
 
 ROUNDS = 9
 INTERVAL_SECONDS = 300
@@ -47,6 +48,33 @@ class Round(NamedTuple):
 def run() -> dict[str, object]:
     """Measure on the CPU, and on a GPU where there is one."""
     return {device: measure(device) for device in ["cpu"] + ["cuda"] * torch.cuda.is_available()}
+
+
+def rows(record: dict[str, object]) -> list[Row]:
+    found = []
+    for device, told in record.items():
+        stall, written, save_state = (told[f"{name}_s"] for name in ("stall", "written", "save_state"))
+        found += [
+            Row(
+                f"checkpoint: training blocked, {device}",
+                stall,
+                "s",
+                "a fresh copy to the host",
+                told["copy_s"],
+                "lower",
+            ),
+            Row(
+                f"checkpoint: blocked beside Accelerate, {device}",
+                stall,
+                "s",
+                "save_state",
+                save_state,
+                "lower",
+            ),
+            Row(f"checkpoint: written and synced, {device}", written, "s", "save_state", save_state, "lower"),
+            Row(f"checkpoint: lost to a save, {device}", told["lost_s"], "s", "1 % of five minutes", 3.0, "lower"),
+        ]
+    return found
 
 
 def measure(device: str) -> dict[str, object]:

@@ -22,6 +22,7 @@ from shards.sources.config import FolderSourceConfig
 from shards.stereo import label_stereo
 
 from .labels import error_and_coverage, real_pairs
+from .rows import Row
 
 COUNT = 200
 SEED = 7
@@ -73,6 +74,15 @@ def run() -> dict[str, object]:
         "eyes_right_percent": round(100 * eyes_right, 2),
         "eyes_decided_percent": round(100 * decided, 2),
     }
+
+
+def rows(record: dict[str, Any]) -> list[Row]:
+    wanted = {"ordinal_error": "lower", "coverage": "higher", "eyes_right": "higher", "eyes_decided": "higher"}
+    return [
+        Row(f"degraded: {name}", record[f"{name}_percent"], "%", "all of it", 100.0, better)
+        for name, better in wanted.items()
+        if record
+    ]
 
 
 def label(variant: Variant) -> Outcome:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from shards.images import read_picture
 from shards.match import match
 from shards.sources.config import SyntheticSourceConfig
 from shards.sources.synthetic import test_scene
+
+from .rows import Row
 
 NUM_PAIRS = 10_000
 SCENES = 40
@@ -53,6 +55,17 @@ def run() -> dict[str, object]:
             "error_ratio": round(ratio, 3),
         }
     return record
+
+
+def rows(record: dict[str, Any]) -> list[Row]:
+    found = []
+    for name, told in record.items():
+        wrong, covered = told["ordinal_error_percent"], told["coverage_percent"]
+        found += [
+            Row(f"labels: wrong order, {name}", wrong["ours"], "%", "plain DIS", wrong["plain DIS"], "lower"),
+            Row(f"labels: coverage, {name}", covered["ours"], "%", "plain DIS", covered["plain DIS"], "higher"),
+        ]
+    return found
 
 
 def ours(left: np.ndarray, right: np.ndarray) -> np.ndarray:

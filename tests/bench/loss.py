@@ -27,6 +27,8 @@ from shards.randomness import CounterRng
 from shards.sources.config import SyntheticSourceConfig
 from shards.sources.synthetic import test_scene
 
+from .rows import Row
+
 BATCH, NUM_PAIRS, SIZE = 16, 3000, 384
 ROUNDS = 21
 TOLERANCE = Tolerance("ratio", 0.03)
@@ -57,6 +59,25 @@ def run() -> dict[str, object]:
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         record[device] = measure(torch.device(device), scenes, batch, sampling_ms)
     return record
+
+
+def rows(record: dict[str, object]) -> list[Row]:
+    found = []
+    for device in ("cpu", "cuda"):
+        ms = record.get(device, {}).get("ms", {})
+        found += [
+            Row(
+                f"loss: {name} on {device}",
+                ms[name],
+                "ms",
+                "a loop over the pictures",
+                ms["loop, given, unbind"],
+                "lower",
+            )
+            for name in OURS
+            if ms
+        ]
+    return found
 
 
 def measure(

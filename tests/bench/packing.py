@@ -22,6 +22,8 @@ from shards.config import PackConfig, ShardsConfig
 from shards.pack import pack
 from shards.sources.config import FolderSourceConfig
 
+from .rows import Row
+
 NUM_PAIRS = 24
 SPIN = 12_000_000
 PARTS = {
@@ -38,7 +40,7 @@ PARTS = {
 }
 
 
-def run() -> dict[str, object]:
+def run() -> dict[str, Any]:
     """Measure; nothing where the real pictures are not at hand."""
     pictures = Path(os.environ.get("DEPTHRANK_DATA", "../shared/data")) / "webstereo" / "crossview"
     if not pictures.is_dir():
@@ -71,6 +73,16 @@ def run() -> dict[str, object]:
         "two_spinning": round(machine, 3),
         "ratio_to_spinning": round(packing / machine, 3),
     }
+
+
+def rows(record: dict[str, Any]) -> list[Row]:
+    if not record:
+        return []
+    floor = record["shares"]["decode"] + record["shares"]["encode"]
+    return [
+        Row("packing: two processes", record["two_processes"], "x", "spinning", record["two_spinning"], "higher"),
+        Row("packing: a pair", 1.0, "of all", "decode and encode", floor, "lower"),
+    ]
 
 
 def some_pairs(pictures: Path, folder: Path) -> FolderSourceConfig:

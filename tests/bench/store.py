@@ -33,6 +33,8 @@ from shards.index import ROW, encode_index
 from shards.manifest import IndexEntry, Manifest, SplitEntry, publish_manifest, read_manifest
 from shards.writer import DatasetWriter
 
+from .rows import Row
+
 SAMPLES = 5000
 SHARD_BYTES = 16 << 20
 IMAGE_BYTES = 41_000
@@ -104,6 +106,17 @@ def run(samples: int = SAMPLES, shard_bytes: int = SHARD_BYTES, indexed: tuple[i
     result["reader_ratio"] = round(last / first, 3)
     print(f"private memory of a reader, MB: {result['reader_mb']}  ratio {result['reader_ratio']}", flush=True)
     return result
+
+
+def rows(record: dict[str, Any]) -> list[Row]:
+    memory = record["reader_mb"]
+    few, *_, many = memory
+    found = [Row(f"store: memory of a reader of {many} samples", memory[many], "MB", f"of {few}", memory[few], "lower")]
+    for name, told in record["object_store"].items():
+        share, local = told["waiting_share"], record["local"]["waiting_share"]
+        found.append(Row(f"store: time waited, {name}", share, "of all", "local files", local, "lower"))
+        found.append(Row(f"store: bytes fetched, {name}", told["bytes_ratio"], "datasets", "one", 1.0, "lower"))
+    return found
 
 
 def train(url: str, cache: Path, samples: int) -> Taken:

@@ -26,6 +26,8 @@ from shards.sources import Item, StereoPair
 from shards.sources.config import FolderSourceConfig
 from shards.stereo import label_stereo
 
+from .rows import Row
+
 SETS = {"crossview": "LR", "mixed": "AB"}
 CONFIG = PackConfig(out="nowhere", source=FolderSourceConfig(kind="folder", path="nowhere"))
 STEP_PX = 16
@@ -54,6 +56,17 @@ def run() -> dict[str, object]:
             outcomes = {one.name: one for one in pool.imap(judge, pairs)}
         record[name] = report(name, outcomes, by_hand[name])
     return record
+
+
+def rows(record: dict[str, Any]) -> list[Row]:
+    found = []
+    for name, told in record.items():
+        agrees, kept, usable = (told[key] for key in ("block_matching_agrees_percent", "usable_accepted", "usable"))
+        found += [
+            Row(f"web: block matching agrees, {name}", agrees, "%", "all of it", 100.0, "higher"),
+            Row(f"web: usable accepted, {name}", kept, "pairs", "labelled by hand", usable, "higher"),
+        ]
+    return found
 
 
 def report(name: str, outcomes: dict[str, Outcome], by_hand: list[dict[str, Any]]) -> dict[str, object]:

@@ -17,6 +17,8 @@ ENTRY_POINTS = sorted(
 )
 WITH_ARGUMENTS = [name for name in ENTRY_POINTS if name != "cli"]
 HEAVY = {"torch", "torchvision", "accelerate", "cv2", "tensorboard", "webdataset"}
+"""What takes from half a second on to import, and then what takes a tenth and no help needs."""
+HEAVY |= {"numpy", "PIL", "fsspec", "asyncio", "safetensors", "matplotlib", "jinja2", "dask", "h5py"}
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
@@ -91,6 +93,20 @@ def test_settings_are_read_without_torch() -> None:
     code = (
         "import sys; from launch.recipe import load_recipe; load_recipe(None, ['train.steps=1'])\n"
         f"sys.exit(sorted({HEAVY!r} & set(sys.modules)) and 'heavy imports' or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "resnext50_32x4d"])
+def test_a_network_is_read_without_what_only_training_or_other_encoders_need(tmp_path: Path, encoder: str) -> None:
+    code = (
+        "import sys; from pathlib import Path; from model import DepthNet, ModelConfig\n"
+        f"net = DepthNet.from_config(ModelConfig(encoder={encoder!r}, decoder_channels=8))\n"
+        f"net.save_pretrained({str(tmp_path)!r})\n"
+        "from pipeline.eval.network import load_network\n"
+        f"load_network(Path({str(tmp_path)!r}), 'cpu')\n"
+        "sys.exit(sorted({'torchvision', 'torch._dynamo', 'accelerate', 'tensorboard'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -19,6 +19,37 @@ def test_the_paper_network_costs_61_8_gmac_at_384():
     assert counter.get_total_flops() / 2e9 == pytest.approx(61.8, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        ("redweb", "resnet18"),
+        ("sgr", "resnet18"),
+        ("midas", "resnet18"),
+        ("redweb", "convnext_tiny"),
+        ("redweb", "mobilenet_v3_large"),
+    ],
+)
+def test_an_unfilled_network_is_the_same_once_it_is_filled(name, encoder):
+    config = ModelConfig(name=name, encoder=encoder, decoder_channels=8, encoder_weights="of/another/machine.pth")
+    torch.manual_seed(0)
+    drawn = DepthNet(config).eval()
+    before = torch.get_rng_state()
+    net = DepthNet.unfilled(config).eval()
+    assert torch.equal(torch.get_rng_state(), before)
+    net.load_state_dict(drawn.state_dict())
+    for (own_name, own), (other_name, other) in zip(tensors_of(net), tensors_of(drawn), strict=True):
+        assert own_name == other_name and own.device.type == "cpu" and torch.equal(own, other)
+    assert [p.requires_grad for p in net.parameters()] == [p.requires_grad for p in drawn.parameters()]
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(net(image), drawn(image))
+
+
+def tensors_of(net):
+    """Parameters and all buffers, those too that are not saved."""
+    return [*net.named_parameters(), *net.named_buffers()]
+
+
 @pytest.mark.parametrize("size", [(64, 64), (33, 95), (1, 7), (100, 32)])
 def test_the_output_has_the_size_of_the_input(size):
     net = DepthNet.from_config(SMALL).eval()

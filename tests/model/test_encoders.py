@@ -3,12 +3,13 @@ from typing import get_args
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import get_model
 
 from model import ModelConfig
 from model.config import EncoderName
-from model.encoders import build_encoder
+from model.encoders import build_encoder, resnet_blocks
 from model.encoders.resnet import ResNetEncoder
 
 ENCODERS = get_args(EncoderName)
@@ -49,6 +50,28 @@ def random_state(net):
             bound = math.sqrt(3 / max(1, tensor[0].numel()))
             state[name] = torch.empty(tensor.shape).uniform_(-bound, bound, generator=generator)
     return state
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "width"), [("BasicBlock", 1, 64), ("Bottleneck", 1, 64), ("Bottleneck", 8, 4)]
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_seed_draws_the_weights_of_torchvisions_block_and_trains_it_alike(name, groups, width, stride):
+    def built(module):
+        torch.manual_seed(3)
+        planes = 64 // getattr(module, name).expansion
+        projection = nn.Sequential(nn.Conv2d(64, 64, 1, stride, bias=False), nn.BatchNorm2d(64))
+        return getattr(module, name)(64, planes, stride, projection, groups=groups, base_width=width)
+
+    ours, theirs = built(resnet_blocks), built(torchvision.models.resnet)
+    results = []
+    for block in (ours, theirs):
+        features = torch.rand(2, 64, 8, 8, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        block(features).square().sum().backward()
+        results.append([*block.state_dict().items(), ("features", features.grad)])
+        results[-1] += [(key, parameter.grad) for key, parameter in block.named_parameters()]
+    for (own_name, own), (other_name, other) in zip(*results, strict=True):
+        assert own_name == other_name and torch.equal(own, other)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shards.smooth import _WINDOWS, _fit, fit_planes
+from shards.smooth import _WINDOWS, _fit, _places, fit_planes
 
 
 def plane(height=60, width=80, *, across=0.05, down=-0.08, offset=3.0):
@@ -104,4 +104,6 @@ def test_the_planes_are_those_of_least_squares(window):
     values = plane(*shape).astype(np.float64) + rng.normal(0, 0.3, shape) + 2.0 * (np.arange(30) > 14)
     known = rng.random(shape) < 0.85
     values = np.where(known, values, 0)
-    np.testing.assert_allclose(_fit(values, known, *window), fitted_slowly(values, known, *window), atol=0.01)
+    np.testing.assert_allclose(
+        _fit(values, known, _places(known), *window), fitted_slowly(values, known, *window), atol=0.01
+    )

@@ -137,6 +137,19 @@ def test_training_may_change_the_tensors_while_they_are_written(tmp_path):
     assert loaded.state["best"] == {"step": 1}
 
 
+def test_only_what_was_just_found_is_read_without_verifying_it_again(tmp_path):
+    saved(tmp_path, 1, 2)
+    store = store_of(tmp_path)
+    found = store.find()
+    older = found.path.with_name("step_00000001")
+    assert is_bit_equal(store.load(found.path).model, contents(2)["model"])
+    for folder in (older, found.path):
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+        with pytest.raises(CheckpointError, match="sha256 does not agree"):
+            store.load(folder)
+
+
 def test_one_write_is_in_flight_at_most(tmp_path):
     store = store_of(tmp_path, keep_last=10)
     for step in range(1, 6):

@@ -10,6 +10,7 @@ from pipeline.train.machine import (
     Machine,
     choose_precision,
     choose_threads,
+    describe_workers,
     environment_conflicts,
     group_timeout,
     is_lost_process,
@@ -126,3 +127,11 @@ def test_operations_of_all_processes_outlast_the_watchdog_and_a_slow_fetch(hang_
         }
     )
     assert group_timeout(config).total_seconds() / 60 > hang_minutes + retry_minutes
+
+
+def test_loader_processes_and_threads_are_told_beside_the_cores_they_share():
+    said = str(describe_workers(2, 4, 2, "cpu"))
+    assert said.startswith(
+        "loader processes: 2 (data.num_workers; with 4 thread(s) in each of 2 process(es), 12 share "
+    )
+    assert str(describe_workers(8, 4, 2, "cuda")) == "loader processes: 8 (data.num_workers)"

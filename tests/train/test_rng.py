@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.train.checkpoint_folder import _JSON_LIMIT_BYTES
+from pipeline.train.checkpoint_manifest import json_bytes
 from pipeline.train.rng import capture_rng, restore_rng, seed_generators
 
 CPU = torch.device("cpu")
@@ -23,6 +25,20 @@ def test_the_generators_continue_after_json_as_if_nothing_had_been():
     assert draw() != expected[0]
     restore_rng(captured, CPU)
     assert [draw() for _ in range(3)] == expected
+
+
+def test_the_plain_lists_of_earlier_checkpoints_are_restored():
+    version, words, gauss_next = random.getstate()
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    captured = capture_rng(CPU) | {"python": [version, list(words), gauss_next], "numpy": [kind, keys.tolist(), *rest]}
+    captured = json.loads(json.dumps(captured))
+    expected = draw()
+    restore_rng(captured, CPU)
+    assert draw() == expected
+
+
+def test_a_thousand_processes_fit_into_the_state_of_a_checkpoint():
+    assert 1024 * len(json_bytes({"rng": [capture_rng(CPU)]})) < _JSON_LIMIT_BYTES / 4
 
 
 @pytest.mark.gpu

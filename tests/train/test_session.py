@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 
 from pipeline.train.config import SessionConfig
-from pipeline.train.session import Interrupted, Session, agree_to_stop
+from pipeline.train.session import Interrupted, Session, agree, agree_to_stop
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["pytest", "pipeline.train.checkpoint", "pipeline.train.session"])
@@ -314,24 +315,35 @@ REASONS = [
 ]
 
 
-def agree(rank: int, store: str, answers) -> None:
+FLAGS = list(product((False, True), repeat=2))
+
+
+def agree_in_a_process(rank: int, store: str, answers) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    answers.put((rank, [agree_to_stop(reasons[rank], dist.group.WORLD) for reasons in REASONS]))
+    said = [agree_to_stop(reasons[rank], dist.group.WORLD) for reasons in REASONS]
+    flagged = [agree(reasons[rank], flags[rank], dist.group.WORLD) for reasons, flags in product(REASONS, FLAGS)]
+    answers.put((rank, (said, flagged)))
     dist.destroy_process_group()
 
 
 def test_all_ranks_get_the_reason_of_the_lowest_that_has_one(tmp_path):
     answers = FORKSERVER.Queue()
-    children = [FORKSERVER.Process(target=agree, args=(rank, str(tmp_path / "store"), answers)) for rank in range(2)]
+    children = [
+        FORKSERVER.Process(target=agree_in_a_process, args=(rank, str(tmp_path / "store"), answers))
+        for rank in range(2)
+    ]
     for child in children:
         child.start()
     given = dict(answers.get(timeout=60) for _ in children)
     for child in children:
         child.join()
     expected = [None, "received SIGTERM", "found the stop file ünder RUN", "first", "x" * 512, None]
-    assert given == {0: expected, 1: expected}
+    flagged = [(reason, any(flags)) for reason, flags in product(expected, FLAGS)]
+    assert given == {0: (expected, flagged), 1: (expected, flagged)}
 
 
 def test_a_single_process_agrees_with_itself():
     assert agree_to_stop(None) is None
     assert agree_to_stop("received SIGTERM") == "received SIGTERM"
+    assert agree("received SIGTERM", True) == ("received SIGTERM", True)
+    assert agree(None, False) == (None, False)
