@@ -117,7 +117,6 @@ $(PEERS)/.installed: tests/bench/peers/requirements.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: reference
 reference: $(INSTALLED) ## Write docs/configuration.md from the schema of the settings
 	$(BIN)/python -m launch.reference --out docs/configuration.md
 
