@@ -74,7 +74,7 @@ class CheckpointStore:
         self._copies = HostCopies()
         self._writer: threading.Thread | None = None
         self._verified: dict[int, bool] = {}
-        self._found: Path | None = None
+        self._found: Found | None = None
         self._is_clean = False
         self._unsaved: Snapshot | None = None
         self._failures = 0
@@ -234,18 +234,17 @@ class CheckpointStore:
             CheckpointError: there are checkpoints but none verifies, or the path holds none.
             RunError: `none`, and the run folder has checkpoints.
         """
-        found = find_checkpoint(self._run_dir, run_id=self._run_id, config=self._config)
-        self._found = None if found is None else found.path
-        return found
+        self._found = find_checkpoint(self._run_dir, run_id=self._run_id, config=self._config)
+        return self._found
 
     def load(self, path: Path) -> Loaded:
-        """Read a checkpoint onto the CPU after verifying every file, once: here or when it was found just before.
+        """Read a checkpoint onto the CPU after verifying every file; only once, where it is as it was just found.
 
         Raises:
             CheckpointError: it does not verify.
         """
-        verified, self._found = path == self._found, None
-        return read_folder(path, verified=verified)
+        found, self._found = self._found, None
+        return read_folder(path, verified=found.stamp if found is not None and found.path == path else None)
 
     def clean(self) -> None:
         """Remove what killed writers left; only for the holder of the run's lock, best before `find`.

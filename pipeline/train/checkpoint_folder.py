@@ -46,12 +46,14 @@ from shards.storage import fsync_folder
 __all__ = [
     "Loaded",
     "Snapshot",
+    "Stamp",
     "folder_name",
     "put_in_place",
     "read_folder",
     "read_manifest",
     "read_manifest_bytes",
     "read_state",
+    "stamp_of",
     "step_of",
     "verify_folder",
     "write_folder",
@@ -60,6 +62,9 @@ __all__ = [
 _JSON_LIMIT_BYTES = 1 << 26
 """Most of it are the random generators, 14 kB a process: enough for four thousand."""
 _CHUNK_BYTES = 1 << 20
+
+Stamp = dict[str, tuple[int, int, int, int]]
+"""Of each file of a folder by name: inode, size, and times of the last change of content and of inode."""
 
 
 @dataclass(frozen=True)
@@ -157,17 +162,32 @@ def verify_folder(path: Path) -> Manifest:
     return manifest
 
 
-def read_folder(path: Path, *, verified: bool = False) -> Loaded:
+def stamp_of(path: Path) -> Stamp:
+    """What becomes another one once a file of a checkpoint is written or replaced.
+
+    Raises:
+        CheckpointError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    return {name: (at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in found.items()}
+
+
+def read_folder(path: Path, *, verified: Stamp | None = None) -> Loaded:
     """Verify a checkpoint and read it onto the CPU, bit for bit.
 
     Args:
         path: its folder.
-        verified: `verify_folder` has just passed in this process; its files are not hashed again.
+        verified: its stamp of before `verify_folder` passed in this process; while that holds, nothing is hashed again.
 
     Raises:
         CheckpointError: it does not verify, or is not what its manifest says it is.
     """
-    manifest = read_manifest(path) if verified else verify_folder(path)
+    unchanged = verified is not None and stamp_of(path) == verified
+    manifest = read_manifest(path) if unchanged else verify_folder(path)
     try:
         model = load_file(path / "model.safetensors")
         ema = load_file(path / EMA_NAME) if EMA_NAME in manifest.files else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.train.checkpoint_folder import read_manifest, read_state, step_of, verify_folder
+from pipeline.train.checkpoint_folder import Stamp, read_manifest, read_state, stamp_of, step_of, verify_folder
 from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError, RunError
 from shards.similar import similar_path
@@ -31,6 +31,8 @@ class Found:
     state: dict[str, Any]
     refused: list[tuple[Path, str]] = field(default_factory=list)
     """Newer ones that were passed over, and why."""
+    stamp: Stamp = field(default_factory=dict)
+    """Of its folder, from before it was verified."""
 
 
 def find_checkpoint(run_dir: Path, *, run_id: str, config: CheckpointConfig) -> Found | None:
@@ -110,8 +112,9 @@ def _newest_valid(own: list[Path], elsewhere: list[Path], run_id: str | None) ->
             # What lies in the run's own folder is its own, also after the folder was renamed.
             if path not in own and run_id is not None and manifest.run_id != run_id:
                 continue
+            stamp = stamp_of(path)
             verify_folder(path)
-            return Found(path, manifest.step, read_state(path), refused)
+            return Found(path, manifest.step, read_state(path), refused, stamp)
         except CheckpointError as error:
             refused.append((path, str(error)))
     if refused:

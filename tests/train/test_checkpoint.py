@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.train.checkpoint import CheckpointStore
-from pipeline.train.checkpoint_folder import read_folder, step_of, verify_folder
+from pipeline.train.checkpoint_folder import read_folder, stamp_of, step_of, verify_folder
 from pipeline.train.checkpoint_manifest import json_bytes
 from pipeline.train.config import CheckpointConfig
 from shards.errors import CheckpointError, RunError
@@ -148,6 +148,30 @@ def test_only_what_was_just_found_is_read_without_verifying_it_again(tmp_path):
         weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
         with pytest.raises(CheckpointError, match="sha256 does not agree"):
             store.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json"])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_what_is_damaged_between_finding_and_loading_is_seen(tmp_path, name, replaced):
+    store = saved(tmp_path, 1)
+    found = store.find()
+    damaged = found.path / name
+    content = damaged.read_bytes()[:-2] + b"7}"
+    if replaced:
+        damaged.unlink()
+    damaged.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name}: damaged"):
+        store.load(found.path)
+
+
+def test_a_stamp_that_holds_spares_the_second_hashing(tmp_path):
+    saved(tmp_path, 1)
+    folder = tmp_path / "checkpoints" / "step_00000001"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    assert read_folder(folder, verified=stamp_of(folder)).state["step"] == 1
+    with pytest.raises(CheckpointError, match="sha256 does not agree"):
+        read_folder(folder, verified={})
 
 
 def test_one_write_is_in_flight_at_most(tmp_path):
