@@ -12,6 +12,8 @@ from shards.manifest import ShardEntry
 
 __all__ = ["ShardTable"]
 
+_DIGEST_BYTES = 32
+
 
 class ShardTable(Sequence[ShardEntry]):
     """A list of `ShardEntry`, each of which is made when it is asked for; picklable."""
@@ -20,7 +22,7 @@ class ShardTable(Sequence[ShardEntry]):
         self._names = np.array([shard.name.encode("ascii") for shard in shards], dtype=np.bytes_)
         self._numbers = np.array([(shard.bytes, shard.samples) for shard in shards], dtype=np.int64)
         digests = bytes.fromhex("".join(shard.sha256 for shard in shards))
-        self._digests = np.frombuffer(digests, dtype=np.uint8).reshape(len(shards), -1)
+        self._digests = np.frombuffer(digests, dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
 
     def __len__(self) -> int:
         return len(self._names)

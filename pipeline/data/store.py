@@ -134,7 +134,7 @@ class ShardStore:
             return self._verified(number, sample, row, maps)
         except _DamagedError as error:
             if self._cache is None or number in self._refetched:
-                raise self._damaged(shard, sample, error) from error
+                raise self._damaged(number, sample, error) from error
         # The copy was good when it came: the disk has lost something. Once a process and shard; the index may be wrong.
         self._refetched.add(number)
         self._close_file(number)
@@ -142,7 +142,7 @@ class ShardStore:
         try:
             return self._verified(number, sample, row, maps)
         except _DamagedError as error:
-            raise self._damaged(shard, sample, error) from error
+            raise self._damaged(number, sample, error) from error
 
     def prefetch(self, shards: Iterator[int]) -> None:
         """Fetch these shards ahead of need; nothing happens where they are local. Returns at once.
@@ -263,8 +263,8 @@ class ShardStore:
         self._listed[folder] = listing
         return listing
 
-    def _damaged(self, shard: ShardEntry, sample: int, error: "_DamagedError") -> ShardError:
-        place = self._unpacked.get(self._shards.index(shard))
+    def _damaged(self, number: int, sample: int, error: "_DamagedError") -> ShardError:
+        shard, place = self._shards[number], self._unpacked.get(number)
         if self._cache is not None:
             where = str(self._cache.folder / shard.name)
             todo = f"{shown(join(self.url, shard.name))} was fetched anew and is no better; pack or upload it again"

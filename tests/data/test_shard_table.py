@@ -29,6 +29,10 @@ def test_it_is_the_list_also_in_another_process() -> None:
             table[7]
 
 
+def test_an_empty_list_is_one() -> None:
+    assert not ShardTable([]) and list(ShardTable([])) == []
+
+
 def test_a_shard_takes_some_bytes() -> None:
     shards = [
         entry.model_copy(update={"name": f"train-{number:06d}.tar"}) for number, entry in enumerate(entries(1000))

@@ -14,7 +14,7 @@ from pipeline.data.cache import ShardCache
 from pipeline.data.store import ShardStore
 from shards.errors import ShardError
 from shards.index import ROW, encode_index
-from shards.manifest import Manifest, publish_manifest, read_manifest
+from shards.manifest import Manifest, SplitEntry, publish_manifest, read_manifest
 
 from .small_dataset import make_sample, write_dataset
 
@@ -147,6 +147,14 @@ def test_an_incomplete_dataset_or_one_without_the_split_is_told(copied: Path, tm
         ShardStore(str(copied), "val")
     with DatasetOf(tmp_path / "train-only") as url, pytest.raises(ShardError, match="no split 'val', only 'train'"):
         ShardStore(url, "val")
+
+
+def test_a_split_without_samples_is_told(copied: Path) -> None:
+    index = read_manifest(str(copied)).splits["train"].index
+    empty = SplitEntry(samples=0, shards=[], index=index)
+    publish_manifest(str(copied), Manifest(splits={"train": empty}, config={}, rejects={}))
+    with pytest.raises(ShardError, match="its split 'train' has no samples"):
+        ShardStore(str(copied), "train")
 
 
 class DatasetOf:
