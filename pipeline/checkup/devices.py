@@ -15,7 +15,11 @@ from pipeline.checkup.finding import Finding
 __all__ = ["advised_precision", "devices", "driver_finding", "environment_findings"]
 
 INSTALL_PAGE = "https://pytorch.org/get-started/locally"
-_LAUNCHER_VARIABLES = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_USE_CPU")
+_LAUNCHER_VARIABLES = {
+    "ACCELERATE_MIXED_PRECISION": ("", "no"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("", "1", "auto"),
+}
+"""With the values that claim nothing."""
 
 
 def devices() -> Iterator[Finding]:
@@ -77,8 +81,11 @@ def environment_findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     if visible is not None:
         text = f"CUDA_VISIBLE_DEVICES={visible}" + ("" if visible.strip() not in {"", "-1"} else ": it hides every GPU")
         yield Finding.note("environment", text)
-    for name in _LAUNCHER_VARIABLES:
-        if environ.get(name, "no").lower() not in {"", "no", "1", "false"}:
+    if environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
+        text = f"ACCELERATE_USE_CPU={environ['ACCELERATE_USE_CPU']}: training uses no GPU"
+        yield Finding.note("environment", text)
+    for name, idle in _LAUNCHER_VARIABLES.items():
+        if environ.get(name, "").lower() not in idle:
             yield Finding.note("environment", f"{name}={environ[name]}: training refuses it where the config differs")
 
 

@@ -70,6 +70,13 @@ def test_what_the_environment_hides_is_said():
     assert "hides" not in some.text
     (set_by_launcher,) = environment_findings({"ACCELERATE_MIXED_PRECISION": "bf16"})
     assert "ACCELERATE_MIXED_PRECISION=bf16" in set_by_launcher.text
+    assert list(environment_findings({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "auto"})) == []
+
+
+@pytest.mark.parametrize(("value", "is_cpu"), [("1", True), ("true", True), ("yes", True), ("false", False)])
+def test_a_cpu_that_was_asked_for_is_said_and_refused_by_nobody(value, is_cpu):
+    told = list(environment_findings({"ACCELERATE_USE_CPU": value}))
+    assert [("uses no GPU" in finding.text, "refuses" in finding.text) for finding in told] == [(True, False)] * is_cpu
 
 
 @pytest.mark.parametrize(("free_gb", "state"), [(0.5, "wrong"), (3, "note"), (50, "ok")])
