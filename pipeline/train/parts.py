@@ -161,7 +161,9 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     try:
         net = DepthNet.unfilled(config.model) if fills_all else DepthNet.from_config(config.model)
     except ValueError as error:
-        raise ConfigError(f"model.encoder_weights: {error}{similar_path(config.model.encoder_weights)}") from error
+        # A download that failed must not propose the folder of pictures beside it.
+        hint = similar_path(config.model.encoder_weights, Path.is_file)
+        raise ConfigError(f"model.encoder_weights: {error}{hint}") from error
     net.size_hw = config.train.size
     if init_from is not None:
         _take_weights(net, home_path(init_from))

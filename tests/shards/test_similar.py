@@ -38,3 +38,4 @@ def test_nothing_else_is(folder: Path, wrong: str) -> None:
 
 def test_only_what_suits(folder: Path) -> None:
     assert similar_path("photo.tx", lambda path: path.suffix == ".jpg") == " (did you mean 'photo.jpg'?)"
+    assert similar_path("pictuers", Path.is_file) == ""
