@@ -55,7 +55,9 @@ def main() -> int:
 
 
 def commit() -> str:
-    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    """As `compare` looks for it: without the name of a tag."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"
 
 

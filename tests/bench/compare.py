@@ -118,7 +118,7 @@ def find(what: str, names: list[str], out: Path) -> Path:
     stored = out / f"{commit}-{'-'.join(names) or 'all'}.json"
     if not stored.exists():
         print(f"no {stored}: running the benchmarks of {commit}", flush=True)
-        _run(commit, names, stored)
+        make_record(commit, names, stored)
     return stored
 
 
@@ -135,10 +135,17 @@ def rows_of(record: dict[str, Any]) -> list[Row]:
     return [Row.from_json(block) for block in record["rows"]]
 
 
-def _run(commit: str, names: list[str], stored: Path) -> None:
+def make_record(commit: str, names: list[str], stored: Path) -> None:
+    """Run the benchmarks of a commit in a worktree of its own.
+
+    Raises:
+        ValueError: It cannot be checked out, or a benchmark failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "tree")
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(tree), commit], check=True)
+        command = ["git", "worktree", "add", "--quiet", "--detach", str(tree), commit]
+        if subprocess.run(command, check=False).returncode:
+            raise ValueError(f"git made no worktree of {commit}")
         try:
             command = [sys.executable, "-m", "tests.bench", *names, "--out", str(Path(folder, "records"))]
             # The commit's own packages must win over those that are installed.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .compare import compare, main, report
+from .__main__ import commit
+from .compare import compare, main, make_record, report
 from .rows import Row, table
 
 
@@ -92,6 +93,19 @@ def test_what_is_no_record_is_one_message(tmp_path, capsys, text) -> None:
 def test_neither_file_nor_commit(capsys) -> None:
     assert main(["no-such-commit", "HEAD"]) == 2
     assert capsys.readouterr().err == "error: no-such-commit is neither a file nor a commit\n"
+
+
+def test_a_commit_that_cannot_be_checked_out_is_a_mistake_and_no_traceback(tmp_path) -> None:
+    with pytest.raises(ValueError, match="git made no worktree of no-such-commit"):
+        make_record("no-such-commit", [], tmp_path / "record.json")
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_a_record_is_stored_under_the_name_by_which_it_is_looked_for() -> None:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        pytest.skip("no git checkout")
+    assert commit().removesuffix("-dirty") == asked.stdout.strip()
 
 
 def test_of_a_commit_the_stored_record_is_taken(tmp_path, capsys) -> None:
