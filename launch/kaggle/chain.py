@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.kaggle.client import MACHINE_SHAPE, KaggleClient, Kernel, Stage
+from launch.kaggle.mounts import newest_step
 from launch.kaggle.notebook import NOTEBOOK_NAME, notebook_bytes
 from launch.kaggle.settings import Settings
 from pipeline.train.status import EXIT_STOPPED, Status, describe, exit_code, read_status
@@ -126,8 +127,9 @@ def run_chain(
     """
     pushed = fruitless = 0
     best = -1
+    saved = 0
     while True:
-        kernel = _wait(chain.kernel, client, poll_seconds, say)
+        kernel = _wait(chain.kernel, client, poll_seconds, say, is_pushed=pushed > 0)
         status = None
         if kernel.stage is not Stage.ABSENT:
             status = _outcome(chain, client, folder, kernel, may_fail=goes_on_after_failure and pushed == 0)
@@ -136,8 +138,9 @@ def run_chain(
             if status.state in ("finished", "failed"):
                 say(f"fetch it with: kaggle kernels output {chain.kernel} -p {chain.settings.run}-output")
                 return exit_code(status)
-            fruitless = fruitless + 1 if status.step <= best else 0
-            best = max(best, status.step)
+            saved = _saved_step(folder / "output" / "runs" / chain.settings.run, status)
+            fruitless = fruitless + 1 if saved <= best else 0
+            best = max(best, saved)
         if fruitless >= FRUITLESS:
             say(f"{fruitless} versions in a row have come no further than step {best}; look at what the last one said")
             return EXIT_STOPPED
@@ -148,7 +151,7 @@ def run_chain(
         if settings is None:
             return EXIT_STOPPED
         if status is not None:
-            settings = replace(settings, expect_step=status.step)
+            settings = replace(settings, expect_step=saved)
         has_run = kernel.stage is not Stage.ABSENT
         write_kernel(folder / "kernel", replace(chain, settings=settings), with_own_output=has_run)
         say(client.push(folder / "kernel"))
@@ -156,13 +159,17 @@ def run_chain(
         time.sleep(poll_seconds)
 
 
-def _wait(name: str, client: KaggleClient, poll_seconds: float, say: Callable[[str], None]) -> Kernel:
-    """Wait until the latest version has ended; the service may be out of reach for a while."""
+def _wait(
+    name: str, client: KaggleClient, poll_seconds: float, say: Callable[[str], None], *, is_pushed: bool
+) -> Kernel:
+    """Wait until the latest version has ended; the service may be out of reach, or not know a push, for a while."""
     misses = 0
     former = ""
     while True:
         try:
             kernel = client.state(name)
+            if kernel.stage is Stage.ABSENT and is_pushed:  # to push again would train beside it, from the start
+                raise RunError(f"{name}: was pushed, and the service does not know it yet ({kernel.said})")
         except RunError as error:
             misses += 1
             if misses > PATIENCE:
@@ -190,7 +197,8 @@ def _outcome(chain: Chain, client: KaggleClient, folder: Path, kernel: Kernel, *
     output = folder / "output"
     shutil.rmtree(output, ignore_errors=True)
     run = chain.settings.run
-    client.download(chain.kernel, output, rf"(^|/)runs/{re.escape(run)}/status\.json$")
+    wanted = r"(status|checkpoints/step_\d+/manifest)\.json"
+    client.download(chain.kernel, output, rf"(^|/)runs/{re.escape(run)}/{wanted}$")
     status = read_status(output / "runs" / run)
     if kernel.stage is Stage.COMPLETE and status is not None:
         return status
@@ -207,6 +215,12 @@ def _outcome(chain: Chain, client: KaggleClient, folder: Path, kernel: Kernel, *
         f"{chain.kernel}) and mend it; then give --after-failure to push the next version. What a failed version had "
         "trained may be lost: the output of the one before can be attached by hand, or uploaded as a dataset"
     )
+
+
+def _saved_step(run_dir: Path, status: Status) -> int:
+    """Step of the newest checkpoint of an output; a run that was killed had come further than that."""
+    saved = newest_step(run_dir)
+    return status.step if saved is None else saved
 
 
 def _within_quota(settings: Settings, client: KaggleClient, say: Callable[[str], None]) -> Settings | None:

@@ -25,7 +25,7 @@ CALL_SECONDS = 1800
 STATUS_WORDS = re.compile(r'has status "(?:\w+\.)?(\w+)"')
 FAILURE_WORDS = re.compile(r'Failure message: "(.*)"')
 PUSHED_WORDS = re.compile(r"Kernel version (\d+) successfully pushed")
-ABSENT_WORDS = ("404", "not found", "cannot access kernel")
+ABSENT_WORDS = re.compile(r"\b404\b|not found|cannot access kernel", re.IGNORECASE)
 
 
 class Stage(Enum):
@@ -78,7 +78,9 @@ class KaggleClient:
         """
         text = self._call("kernels", "push", "-p", str(folder))
         # Refusals, such as too many sessions, end with code 0 as well.
-        refused = [line for line in text.splitlines() if "error" in line.lower() or "not valid" in line]
+        # The line of success holds the notebook's address, which may say anything.
+        lines = [line for line in text.splitlines() if PUSHED_WORDS.search(line) is None]
+        refused = [line for line in lines if "error" in line.lower() or "not valid" in line]
         if refused or PUSHED_WORDS.search(text) is None:
             raise RunError(
                 f"kaggle kernels push: {' '.join(refused) or text.strip()[:500] or 'said nothing'}. Nothing runs, or "
@@ -95,7 +97,8 @@ class KaggleClient:
         try:
             text = self._call("kernels", "status", kernel)
         except RunError as error:
-            if any(words in str(error).lower() for words in ABSENT_WORDS):
+            said = str(error).replace(kernel.partition("/")[2], "")  # in the command and in addresses
+            if ABSENT_WORDS.search(said):
                 return Kernel(Stage.ABSENT, str(error))
             raise
         found = STATUS_WORDS.search(text)

@@ -223,7 +223,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _read(name: str, text: str) -> object:
     if name == "expect_step":
-        if not text.isdigit():
+        if not text.isdecimal():
             raise ConfigError(f"--set expect_step={text}: needs a number")
         return int(text)
     if name == "require_gpu":

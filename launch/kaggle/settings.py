@@ -31,6 +31,10 @@ class Settings:
         if not isinstance(self.overrides, list | tuple) or not all(isinstance(text, str) for text in self.overrides):
             raise ConfigError(f'overrides: {self.overrides!r}: give a list of texts, ["train.batch_size=16"]')
         object.__setattr__(self, "overrides", tuple(self.overrides))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name != "overrides" and type(value) is not type(item.default):
+                raise ConfigError(f"{item.name}: {value!r}: give it as in {item.name}={item.default!r}")
         if not RUN_NAME.fullmatch(self.run):
             raise ConfigError(f"run: {self.run!r} is no plain name (letters, digits, - _ .); its folder is runs/NAME")
         for text in self.overrides:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from launch.kaggle.mounts import newest_step
 from pipeline.train.monitor import PICTURE_NAME
 from pipeline.train.status import Status, exit_code
 
@@ -59,7 +60,8 @@ def next_steps(status: Status, run_dir: Path) -> str:
                 "The run failed, and starting again would fail again: mend what is said above first "
                 "(docs/preemption.md). The checkpoints in this output are good."
             )
-    guard = f"3. Set expect_step={status.step} in the first cell. 4. " if status.step else "3. "
+    saved = newest_step(run_dir)  # a run that was killed had come further
+    guard = f"3. Set expect_step={saved} in the first cell. 4. " if saved else "3. "
     return (
         f"There is more to do. 1. Let this version be saved. 2. Add Input > Notebooks > this notebook's output. {guard}"
         "Save Version > Save & Run All. `python -m launch.kaggle chain` does all of it from your machine."

@@ -73,14 +73,16 @@ def prepare_code(
     Raises:
         ConfigError: An argument is wrong, or something cannot be built or downloaded.
     """
+    given = [*recipes, *files, *(Path(name) for name in wheels if name.endswith(".whl"))]
+    for path in given:  # before the folder is begun, which a second try would find half filled
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file")
     _start(out, dataset)
     wheel = _build_wheel(out)
-    for path in [*recipes, *files]:
+    for path in given:
         _take(path, out)
     for name in wheels:
-        if name.endswith(".whl"):
-            _take(Path(name), out)
-        else:
+        if not name.endswith(".whl"):
             _download(name, out, python_version)
     if encoder_weights is not None:
         _save_encoder_weights(encoder_weights, out)
@@ -186,8 +188,6 @@ def _write_metadata(out: Path, dataset: str, license_name: str, description: str
 
 
 def _take(path: Path, out: Path) -> None:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
     if (out / path.name).exists():
         raise ConfigError(f"{path}: there is a file of this name in {out} already")
     shutil.copyfile(path, out / path.name)

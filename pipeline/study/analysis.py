@@ -72,7 +72,7 @@ class Study:
         results: Of finished runs and of baselines, all judged on the same pictures.
 
     Raises:
-        RunError: Two of them were judged on other pictures or pairs.
+        RunError: Two of them were judged on other pictures or pairs, or one on fewer yardsticks.
     """
 
     def __init__(self, results: Sequence[RunResult]) -> None:
@@ -173,6 +173,11 @@ class Study:
 def _require_same_pictures(results: Sequence[RunResult]) -> None:
     first: dict[str, tuple[str, BenchmarkResult]] = {}
     for result in results:
+        if {part.kind for part in result.benchmarks} != {part.kind for part in results[0].benchmarks}:
+            raise RunError(
+                f"of {results[0].name} and {result.name} only one was judged by measured depth as well (--truth); "
+                "delete the results and start the study again, which judges all of them anew"
+            )
         for part in result.benchmarks:
             name, other = first.setdefault(part.kind, (result.name, part))
             if (part.metric, part.pictures, part.weights) != (other.metric, other.pictures, other.weights):

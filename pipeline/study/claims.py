@@ -26,8 +26,6 @@ class Claim:
     """Arms, the better one first; all of them must hold."""
     paper: str = "not in the paper"
     """Its figures in the same order."""
-    claimed: bool = True
-    """Whether the paper, or this project, claims it; otherwise it is a question."""
 
 
 CLAIMS = (

@@ -97,6 +97,8 @@ _LIMITS = """\
 - The held-out pairs carry labels by the same matcher that labelled the training pairs: they say how well a network
   learned what it was shown, errors of the matcher included. The measured depth is independent of it, but small, and
   most of it is still lifes on a table, unlike the web pictures.
+- The held-out labels are cleaned, which favours arms that train on cleaned ones: for the cleaning, look at the measured
+  depth as well.
 - Every arm gets the same number of steps and the same rate, which was not tuned for any of them. A loss that would be
   best at another rate, or after longer training, is not shown at its best.
 - *Not separable* is not *equal*: more pictures, more seeds or longer training may separate the two.

@@ -37,6 +37,9 @@ def main(state: Path, arguments: list[str]) -> int:
             facts = script[len(versions) - 1]
             asked = json.loads((versions[-1] / "asked.json").read_text())
             (versions[-1] / "asked.json").write_text(json.dumps(asked + 1))
+            if asked in facts.get("unknown", []):
+                print("404 Client Error: Not Found", file=sys.stderr)
+                return 1
             if asked in facts.get("unreachable", []):
                 print("503 Server Error: Service Unavailable", file=sys.stderr)
                 return 1

@@ -19,11 +19,13 @@ from launch.kaggle.mounts import Attached, KagglePlace, look, newest_step
 from launch.kaggle.notebook import code_cells, notebook_bytes
 from launch.kaggle.settings import Settings
 from launch.kaggle.space import will_write
+from launch.kaggle.summary import next_steps
 from launch.kaggle.upload import check_folder, prepare_code, prepare_shards
 from model import DepthNet
 from model.config import ModelConfig
 from pipeline.data.store import ShardStore
 from pipeline.train.config import RunConfig
+from pipeline.train.status import Status
 from shards.errors import ConfigError, RunError
 
 from ..data.small_dataset import write_dataset
@@ -81,8 +83,8 @@ def test_everything_is_found_in_both_layouts(place) -> None:
     (place.input / "loop").symlink_to(place.input)
     found = look(place.input)
     assert found.shards == [new / "more-shards" / "nested", old / "web-shards"]
-    assert found.runs == runs[::-1] or found.runs == runs
-    assert [newest_step(run) for run in found.runs] in ([30, 40], [40, 30])
+    assert found.runs == runs
+    assert [newest_step(run) for run in found.runs] == [30, 40]
     assert [path.name for path in found.wheels] == ["y-1-py3-none-any.whl", "x-1-py3-none-any.whl"]
     assert found.named("tiny.yaml") == [new / "code" / "tiny.yaml"]
     assert found.named("config.yaml") == []
@@ -166,10 +168,8 @@ def test_the_first_cell_says_what_there_is(place, gpus, capsys) -> None:
     said = capsys.readouterr().out
     for words in ("Batch session of Kaggle", "gpu 1     Tesla T4, compute capability 7.5, 15 GiB", "precision fp16 ("):
         assert words in said
-    assert (
-        f"attached  1 dataset(s) of shards, 0 earlier run(s), 0 wheel(s); searched in 0.0 s\n          {place.input}"
-        in said
-    )
+    assert "attached  1 dataset(s) of shards, 0 earlier run(s), 0 wheel(s); searched in " in said
+    assert f"\n          {place.input / 'web-shards'}\n" in said
 
 
 def test_a_cell_s_mistake_is_a_message_without_a_traceback(place, gpus) -> None:
@@ -179,6 +179,9 @@ def test_a_cell_s_mistake_is_a_message_without_a_traceback(place, gpus) -> None:
     assert caught.value.__suppress_context__
     with pytest.raises(SystemExit, match="error: unknown setting 'resume'"):
         cells.check({"resume": 1})
+    for setting in ({"expect_step": "30"}, {"require_gpu": "False"}, {"run": 7}, {"shards": None}):
+        with pytest.raises(SystemExit, match=rf"error: {next(iter(setting))}: .*: give it as in "):
+            cells.check(setting)
     gpus(T4)
     session = cells.check({})
     for cell in (session.find_data, session.train):
@@ -362,6 +365,23 @@ def test_what_kaggle_would_not_take_is_refused(tmp_path) -> None:
         check_folder(folder)
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[1].split(" is ")[0] for line in lines] == ["inner/", "checkpoint.bin", "weights.pth"]
+
+
+def test_what_is_missing_is_told_before_the_folder_is_begun(tmp_path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.touch()
+    for more in ({"files": [tmp_path / "absent.bin"]}, {"wheels": [str(tmp_path / "absent.whl")]}):
+        with pytest.raises(ConfigError, match=r"absent\.\w+: no such file"):
+            prepare_code(tmp_path / "code", "me/depthrank-code", recipes=[recipe], **more)
+    assert not (tmp_path / "code").exists()
+
+
+def test_the_step_to_expect_is_that_of_the_newest_checkpoint(tmp_path) -> None:
+    status = Status(
+        state="stopped", reason="was killed", step=37, total_steps=90, samples_seen=0, hours=1, next_command="x"
+    )
+    assert "expect_step" not in next_steps(status, tmp_path)
+    assert "Set expect_step=30 in" in next_steps(status, make_run(tmp_path, 20, 30))
 
 
 def test_the_notebook_in_the_repository_is_the_one_that_is_made() -> None:

@@ -118,6 +118,37 @@ def test_versions_that_get_nowhere_end_the_chain(service, tmp_path, capsys) -> N
     assert "2 versions in a row have come no further than step 30" in capsys.readouterr().out
 
 
+def test_a_version_whose_training_was_killed_goes_on_from_its_newest_checkpoint(service, tmp_path, capsys) -> None:
+    service.add("running", 37)  # nobody holds the lock, so it was killed
+    for step in (20, 30):
+        folder = service.folder / "output0" / "runs" / "t4x2" / "checkpoints" / f"step_{step:08d}"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(bytes(9))
+    service.add("finished", 90)
+    assert chain(tmp_path) == 0
+    assert "was killed" in capsys.readouterr().out
+    assert "expect_step=30," in service.pushed[1][1]
+    assert not list((tmp_path / "chain").rglob("*.safetensors"))
+
+
+def test_a_push_that_the_service_does_not_know_yet_is_waited_for(service, tmp_path, capsys) -> None:
+    service.add("stopped", 30, unknown=[0, 1])
+    service.add("finished", 90)
+    assert chain(tmp_path) == 0
+    assert len(service.pushed) == 2
+    assert "does not know it yet" in capsys.readouterr().out
+
+
+def test_a_name_is_not_taken_for_what_the_service_says(service, tmp_path) -> None:
+    service.add("stopped", 30, unreachable=[1])
+    service.add("finished", 90)
+    named = ["chain", "--kernel", "me/error-404", *ARGUMENTS[2:], "--out", str(tmp_path / "chain")]
+    assert run_command(main, [*named, "--max-versions", "1"]) == 75
+    assert run_command(main, named) == 0
+    assert [metadata["kernel_sources"] for metadata, _ in service.pushed] == [[], ["me/error-404"]]
+
+
 def test_a_run_that_failed_ends_the_chain(service, tmp_path) -> None:
     service.add("failed", 30)
     assert chain(tmp_path) == 1

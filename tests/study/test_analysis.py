@@ -77,3 +77,9 @@ def test_a_baseline_is_compared_with_every_seed():
 def test_results_on_other_pictures_are_not_mixed():
     with pytest.raises(RunError, match=r"mae_s0 and mse_s0 were judged on other pictures"):
         Study([result("mae", 0, {"shards": [0.1, 0.2]}), result("mse", 0, {"shards": [0.1, 0.2, 0.3]})])
+
+
+def test_results_on_fewer_yardsticks_are_not_mixed():
+    parts = {"shards": [0.1, 0.2], "gt": [0.3, 0.4]}
+    with pytest.raises(RunError, match=r"of mae_s0 and mse_s0 only one was judged by measured depth as well"):
+        Study([result("mae", 0, {"shards": [0.1, 0.2]}), result("mse", 0, parts)])
