@@ -9,6 +9,7 @@ ends it.
 import argparse
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,10 +109,9 @@ def _serve(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         print(f"open {_address(options.host, port)} in a browser; Ctrl-C ends it", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):  # the way to end it, and no failure
             server.run(sockets=[listener])
-        except KeyboardInterrupt:  # the way to end it, and no failure
-            print("ended", file=sys.stderr)
+        print("ended", file=sys.stderr)
     return 0
 
 
