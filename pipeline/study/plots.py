@@ -6,29 +6,18 @@ svg = draw_experiment(study, ["mae", "ranking"], titles={"mae": "MAE (L1)", ...}
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.eval.report.curves import STYLE
 from pipeline.study.analysis import WEB, ZERO_SHOT, Study, Yardstick
 from pipeline.study.claims import BASELINE
 
 __all__ = ["draw_experiment"]
 
 _COLOURS = {WEB: "#2f7fe0", ZERO_SHOT: "#e0791b"}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-}
 
 
 def draw_experiment(study: Study, arms: Sequence[str], titles: Mapping[str, str], name: str) -> str:
@@ -42,7 +31,7 @@ def draw_experiment(study: Study, arms: Sequence[str], titles: Mapping[str, str]
     """
     shown = [arm for arm in arms if study.has(arm)]
     yardsticks = [yardstick for yardstick in (WEB, ZERO_SHOT) if study.sets(yardstick)]
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(8.2, 0.9 + 0.42 * max(len(shown), 1)), layout="constrained", facecolor="white")
         columns = figure.subplots(1, len(yardsticks), sharey=True, squeeze=False)[0]
         for axes, yardstick in zip(columns, yardsticks, strict=True):

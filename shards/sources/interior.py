@@ -92,9 +92,9 @@ def _standing_free(draw: Draw, x: float, z: float) -> list[Solid]:
     axes = upright_axes(yaw)
     if kind <= 1:
         top, half_x, half_z = draw.between(0.42, 0.78), draw.between(0.3, 0.8), draw.between(0.3, 0.6)
+        leg = [0.03, top / 2, 0.03]
         legs = [
-            upright_cylinder(np.array([x, top / 2, z]) + 0.9 * np.array([i * half_x, 0, k * half_z]) @ axes, half, 0.0)
-            for half in ([0.03, top / 2, 0.03],)
+            upright_cylinder(np.array([x, top / 2, z]) + 0.9 * np.array([i * half_x, 0, k * half_z]) @ axes, leg, 0.0)
             for i in (-1, 1)
             for k in (-1, 1)
         ]

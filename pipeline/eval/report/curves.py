@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.eval.report.history import History, Series
 
-__all__ = ["Curve", "draw_curves", "draw_shares"]
+__all__ = ["STYLE", "Curve", "draw_curves", "draw_shares"]
 
 MAX_POINTS = 600
 """Points of a curve; of more, the least and the greatest of each stretch are drawn."""
@@ -28,18 +28,19 @@ MARGINS = {"left": 0.14, "right": 0.98, "bottom": 0.17, "top": 0.92}
 """Of the axes; a layout that measures its texts takes longer than all the drawing."""
 _INK = "#010203"  # becomes the page's own colour
 _LINES = ("#2f7fe0", "#e0791b", "#1d9e63", "#b452d9", "#d9447a", "#8a8f99")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
 }
+"""How the project's plots look, but for their ink."""
+_STYLE = STYLE | dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
 
 
 class Curve(NamedTuple):
