@@ -191,7 +191,7 @@ class TruthSourceConfig(UnsplitSourceConfig):
     """List of scenes with a divisor each (`shards.sources.scene_index`), followed where it exists; null: never."""
 
 
-WorldName = Literal["room", "street", "open", "interior", "still_life", "pile"]
+WorldName = Literal["room", "street", "open", "road", "interior", "still_life", "pile"]
 
 
 class SyntheticSourceConfig(Section):
@@ -210,8 +210,10 @@ class SyntheticSourceConfig(Section):
     """Another seed gives other scenes."""
     worlds: tuple[WorldName, ...] = ("room", "street", "open")
     """Kinds of worlds, each as often as the others: `room`, `street` and `open` look along their length and have
-    patterns everywhere; `interior` is a furnished room seen across, `still_life` things on a table, `pile` boards or
-    stones that fill the picture, half of whose surfaces are plain."""
+    patterns everywhere. Half of the surfaces are plain in the others: `road` is what a driver sees, `interior` a
+    furnished room seen across, `still_life` things on a table, `pile` boards or stones that fill the picture."""
+    photos: str | None = None
+    """Where given, a folder, archive or fsspec URL of photographs, with which some of the surfaces are painted."""
     labels: Literal["matched", "exact"] = "matched"
     """`matched`: as for photographs, by matching the two pictures; `exact`: the renderer's own disparity."""
 

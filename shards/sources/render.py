@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.randomness import CounterRng
+from shards.sources.photos import Photos
 from shards.sources.primitives import NEAREST_M, Floats, Rays, Solid
 from shards.sources.textures import paint
 from shards.sources.worlds import SKY_M, SPACES, World, draw_world
@@ -51,7 +52,14 @@ class Scene:
 
 
 def render_scene(
-    seed: int, index: int, height_px: int, width_px: int, *, split: str = "train", worlds: Sequence[str] = SPACES
+    seed: int,
+    index: int,
+    height_px: int,
+    width_px: int,
+    *,
+    split: str = "train",
+    worlds: Sequence[str] = SPACES,
+    photos: Photos | None = None,
 ) -> Scene:
     """Render one scene.
 
@@ -65,10 +73,14 @@ def render_scene(
         width_px: Width W.
         split: Scenes of different splits have nothing in common.
         worlds: Kinds of worlds to draw from (`shards.sources.worlds.WORLDS`).
+        photos: To paint some of the things with; other ones give another scene.
+
+    Raises:
+        DecodeError: One of the photographs cannot be decoded.
     """
     rng = CounterRng("scene", split, seed, index)
     for _ in range(MAX_TRIES):
-        world = draw_world(rng, worlds)
+        world = draw_world(rng, worlds, photos)
         focal_px = width_px / 2 / np.tan(world.camera.fov_rad / 2)
         rays = _rays(world, focal_px, height_px, width_px)
         survey_m, _ = _cast(

@@ -13,6 +13,7 @@ from shards.disparity import encode_inverse_depth
 from shards.errors import DecodeError
 from shards.sources.base import Item, LabelledPicture, StereoPair
 from shards.sources.config import SyntheticSourceConfig
+from shards.sources.photos import Photos
 from shards.sources.render import Scene, render_scene
 
 __all__ = ["SyntheticSource", "test_scene"]
@@ -28,9 +29,16 @@ class SyntheticSource:
 
     def __init__(self, config: SyntheticSourceConfig) -> None:
         self.config = config
+        self.photos = None if config.photos is None else Photos(config.photos)
 
     def items(self) -> list[Item]:
-        """The training scenes, then the validation scenes."""
+        """The training scenes, then the validation scenes.
+
+        Raises:
+            SourceError: There are no photographs where they should be.
+        """
+        if self.photos is not None:
+            _ = self.photos.names
         counts = (("train", self.config.train), ("val", self.config.val))
         return [Item(f"{split}-scene-{index:06d}", split) for split, count in counts for index in range(count)]
 
@@ -38,12 +46,12 @@ class SyntheticSource:
         """Render the pair of an item, or its left picture with what the renderer knows.
 
         Raises:
-            DecodeError: The item is not one of this source.
+            DecodeError: The item is not one of this source, or a photograph cannot be decoded.
         """
         match = NAME.fullmatch(item.name)
         if match is None or int(match[2]) >= getattr(self.config, match[1]):
             raise DecodeError(f"{item.name!r} is no scene of this synthetic source")
-        scene = _scene(self.config, match[1], int(match[2]))
+        scene = _scene(self.config, match[1], int(match[2]), self.photos)
         meta = {
             "renderer": "synthetic",
             "seed": self.config.seed,
@@ -62,8 +70,9 @@ class SyntheticSource:
 
 def test_scene(config: SyntheticSourceConfig, index: int) -> Scene:
     """Scene number `index` of a stream that neither training nor validation draws from."""
-    return _scene(config, "test", index)
+    return _scene(config, "test", index, None if config.photos is None else Photos(config.photos))
 
 
-def _scene(config: SyntheticSourceConfig, split: str, index: int) -> Scene:
-    return render_scene(config.seed, index, config.height_px, config.width_px, split=split, worlds=config.worlds)
+def _scene(config: SyntheticSourceConfig, split: str, index: int, photos: Photos | None) -> Scene:
+    height_px, width_px = config.height_px, config.width_px
+    return render_scene(config.seed, index, height_px, width_px, split=split, worlds=config.worlds, photos=photos)

@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.randomness import CounterRng
+from shards.sources.photos import Photos, Pyramid, sample
 from shards.sources.primitives import Floats
 
-__all__ = ["PATTERNS", "PLAIN", "Texture", "draw_texture", "noise", "paint"]
+__all__ = ["PATTERNS", "PLAIN", "Texture", "draw_photo", "draw_texture", "noise", "paint"]
 
 PATTERNS = ("checks", "stripes", "bricks", "tiles", "planks", "windows", "patches", "dots")
 PLAIN = ("clouds", "plain")
 """Without a pattern."""
 PERIOD_M = 0.6
+PHOTO_HEIGHT_M = (0.8, 5.0)
 ATLAS_LEVELS = 9
 ATLAS_SIDE = 2**ATLAS_LEVELS
 COARSEST = 1 / 48
@@ -43,13 +45,14 @@ class Texture:
     """How a surface is painted.
 
     Args:
-        kind: One of the patterns.
+        kind: One of the patterns, or `photo`.
         colours: (2, 3) RGB in 0..1.
         scale_m: Period of the pattern in metres.
         turn_rad: By how much the pattern is turned on the surface.
         shift: (2,) where it starts, in periods.
         grain: Strength of the noise.
         grain_m: Finest detail of the noise in metres.
+        photo: What a `photo` shows, `scale_m` high; it has no other colours and no noise.
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Texture:
     shift: Floats
     grain: float
     grain_m: float
+    photo: Pyramid | None = None
 
 
 def draw_texture(rng: CounterRng, *, kinds: tuple[str, ...] = PATTERNS, magnify: float = 1.0) -> Texture:
@@ -90,6 +94,26 @@ def draw_texture(rng: CounterRng, *, kinds: tuple[str, ...] = PATTERNS, magnify:
     )
 
 
+def draw_photo(rng: CounterRng, photos: Photos, *, magnify: float = 1.0) -> Texture:
+    """A random photograph as a texture, mostly upright; `magnify` as of `draw_texture`.
+
+    Raises:
+        DecodeError: It cannot be decoded.
+    """
+    draws = rng.uniform(6)
+    smallest, largest = PHOTO_HEIGHT_M
+    return Texture(
+        kind="photo",
+        colours=np.zeros((2, 3)),
+        scale_m=float(magnify * smallest * (largest / smallest) ** draws[0]),
+        turn_rad=float(np.pi / 2 * np.floor(4 * draws[1]) if draws[2] < 0.3 else 0.0),
+        shift=draws[3:5] * 2,
+        grain=0.0,
+        grain_m=1.0,
+        photo=photos.pyramid(int(draws[5] * len(photos.names))),
+    )
+
+
 def paint(texture: Texture, u_m: Floats, v_m: Floats, footprint_m: Floats) -> Floats:
     """Colours of surface points.
 
@@ -103,10 +127,12 @@ def paint(texture: Texture, u_m: Floats, v_m: Floats, footprint_m: Floats) -> Fl
         (3, N) RGB, 0..1 but for the noise.
     """
     dtype = u_m.dtype
-    grain = noise(u_m / texture.grain_m, v_m / texture.grain_m, footprint_m / texture.grain_m)
     cos, sin = np.cos(texture.turn_rad) / texture.scale_m, np.sin(texture.turn_rad) / texture.scale_m
     u = u_m * dtype.type(cos) - v_m * dtype.type(sin) + dtype.type(texture.shift[0])
     v = u_m * dtype.type(sin) + v_m * dtype.type(cos) + dtype.type(texture.shift[1])
+    if texture.photo is not None:
+        return sample(texture.photo, u, -v, footprint_m / dtype.type(texture.scale_m))
+    grain = noise(u_m / texture.grain_m, v_m / texture.grain_m, footprint_m / texture.grain_m)
     mix, tint = _pattern(texture.kind, u, v, footprint_m / dtype.type(texture.scale_m), grain)
     light = 1 + dtype.type(texture.grain) * grain + tint
     first, second = texture.colours.astype(dtype)

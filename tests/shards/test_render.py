@@ -16,6 +16,7 @@ H, W = 48, 64
 SCENES = [render_scene(3, index, H, W) for index in range(24)]
 NEAR_WORLDS = ("interior", "still_life", "pile")
 NEAR_SCENES = [render_scene(3, index, H, W, worlds=NEAR_WORLDS) for index in range(24)]
+ROADS = [render_scene(3, index, H, W, worlds=("road",)) for index in range(24)]
 
 
 def inside(solid, points_m, eye_m):
@@ -31,7 +32,7 @@ def inside(solid, points_m, eye_m):
     return own[:, 1] * ((eye_m - solid.centre_m) @ solid.axes[1]) < 0
 
 
-@pytest.mark.parametrize("scenes", [SCENES, NEAR_SCENES], ids=["spaces", "near"])
+@pytest.mark.parametrize("scenes", [SCENES, NEAR_SCENES, ROADS], ids=["spaces", "near", "roads"])
 @pytest.mark.parametrize("index", range(0, 24, 3))
 def test_the_disparity_is_that_of_a_ray_marched_step_by_step(scenes, index):
     scene = scenes[index]
@@ -49,7 +50,7 @@ def test_the_disparity_is_that_of_a_ray_marched_step_by_step(scenes, index):
         assert scene.focal_px * scene.baseline_m / scene.disparity_px[y, x] == pytest.approx(marched_m, rel=0.02)
 
 
-@pytest.mark.parametrize("scenes", [SCENES, NEAR_SCENES], ids=["spaces", "near"])
+@pytest.mark.parametrize("scenes", [SCENES, NEAR_SCENES, ROADS], ids=["spaces", "near", "roads"])
 def test_the_right_picture_moved_by_the_disparity_is_the_left_one(scenes):
     x, y = np.meshgrid(np.arange(W, dtype=np.float32), np.arange(H, dtype=np.float32))
     errors = {1.0: [], 1.5: [], -1.0: []}
@@ -82,7 +83,7 @@ def test_another_seed_number_or_split_is_another_scene(other):
 
 
 def test_disparities_are_positive_and_span_what_the_matcher_can_see():
-    for scene in SCENES + NEAR_SCENES:
+    for scene in SCENES + NEAR_SCENES + ROADS:
         low, high = np.percentile(scene.disparity_px, (2, 98))
         assert scene.disparity_px.min() > 0
         assert 0.01 * W < high - low < 0.2 * W
@@ -113,18 +114,18 @@ def test_kinds_are_drawn_from_those_that_are_asked_for():
     assert render_scene(3, 0, H, W, worlds=("pile",)).world.kind == "pile"
 
 
-@pytest.mark.parametrize("kind", NEAR_WORLDS)
-def test_of_near_worlds_the_lower_part_is_mostly_nearer_but_not_always(kind):
+@pytest.mark.parametrize(("kind", "least", "most"), [*((kind, 0.2, 0.5) for kind in NEAR_WORLDS), ("road", 0.05, 0.3)])
+def test_of_near_worlds_and_roads_the_lower_part_is_mostly_nearer_but_not_always(kind, least, most):
     scenes = [render_scene(11, index, H, W, worlds=(kind,)) for index in range(40)]
     shares = []
     for number, scene in enumerate(scenes):
         pairs = draw_dense_pairs(scene.disparity_px, str(number), num_pairs=1000, seed=0, tolerance=0.02)
         shares.append(judge_pairs(lower_is_nearer(scene.left), pairs).sum() / np.count_nonzero(pairs[:, 4]))
-    assert 0.2 < np.mean(shares) < 0.5
+    assert least < np.mean(shares) < most
 
 
-@pytest.mark.parametrize("kind", NEAR_WORLDS)
-def test_near_worlds_have_surfaces_without_a_pattern(kind):
+@pytest.mark.parametrize("kind", [*NEAR_WORLDS, "road"])
+def test_near_worlds_and_roads_have_surfaces_without_a_pattern(kind):
     world = render_scene(3, 1, H, W, worlds=(kind,)).world
     plain = [thing.texture.kind in PLAIN for thing in world.things]
     assert any(plain) and not all(plain)
