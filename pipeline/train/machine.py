@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from pipeline.train.config import RunConfig, TrainConfig
+from pipeline.train.heap import keep_freed_memory
 from shards.errors import ConfigError, DepthRankError
 from shards.posix import num_cores, require_posix
 
@@ -179,7 +180,7 @@ class Machine:
 
 
 def open_machine(config: RunConfig) -> Machine:
-    """Join the other processes and settle device and precision.
+    """Join the other processes and settle device and precision; on a CPU the process keeps the memory it frees.
 
     Raises:
         ConfigError: The environment contradicts the config, the device lacks the precision, or the system file locks.
@@ -204,6 +205,7 @@ def open_machine(config: RunConfig) -> Machine:
     group: Any = dist.new_group(backend="gloo", timeout=timeout) if in_group else None
     place = Choice("device", _device_name(accelerator.device), "the one that this process was given")
     if device == "cpu":
+        keep_freed_memory()
         asked = _asks_for_cpu(os.environ)
         place = Choice("device", "cpu", "ACCELERATE_USE_CPU asks for it" if asked else _why_cpu())
     size = Choice("processes", str(accelerator.num_processes), "as launched")

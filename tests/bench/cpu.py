@@ -1,24 +1,27 @@
 """Training steps on the CPU, fed by the training stream, with the settings that a recipe gets and with naive ones.
 
 Naive is what torch and a DataLoader do unless told otherwise: as many threads as cores, two workers, contiguous
-tensors, an optimizer that is not fused. Two recipes: that of `make demo`, and configs/webstereo.yaml, made for a
-laptop. Rounds alternate; each begins with steps that are not timed, for what workers have ready.
+tensors, an optimizer that is not fused, memory that goes back to the system. Two recipes: that of `make demo`, and
+configs/webstereo.yaml, made for a laptop. Every case has processes of its own that wait while others are measured, and
+rounds alternate; each begins with steps that are not timed, for what workers have ready.
 """
 
+import multiprocessing
 import os
+import socket
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from launch.recipe import load_recipe
+from pipeline.train import machine as machine_module
 from pipeline.train.config import RunConfig
-from pipeline.train.machine import open_machine
+from pipeline.train.machine import open_machine, set_threads
 from pipeline.train.parts import build_parts
 from pipeline.train.trainer import open_stream
 from shards.config import PackConfig, ShardsConfig
@@ -46,24 +49,35 @@ class Settings(NamedTuple):
     workers: int
     channels_last: bool = False
     fused: bool = True
+    keeps_memory: bool = True
+    processes: int = 1
+    joined: bool = False
+    """Whether several processes train one network; else each has its own."""
+
+    @property
+    def runs(self) -> int:
+        """Networks that are trained."""
+        return 1 if self.joined else self.processes
 
 
 RECIPES = {
     "demo": Recipe("configs/demo.yaml", (), (72, 96), 10),
-    "laptop": Recipe("configs/webstereo.yaml", ("model.encoder_weights=none",), (480, 640), 3),
+    "laptop": Recipe("configs/webstereo.yaml", ("model.encoder_weights=none",), (480, 640), 2),
 }
-NAIVE = Settings(threads=0, workers=2, fused=False)
 CASES = {
-    "naive": NAIVE,
+    "naive": Settings(0, 2, fused=False, keeps_memory=False),
     "all threads, no workers": Settings(0, 0),
-    "all threads, 1 worker": Settings(0, 1),
-    "1 thread, no workers": Settings(1, 0),
-    "1 thread, 1 worker": Settings(1, 1),
-    "1 thread, 2 workers": Settings(1, 2),
+    "all threads, no workers, channels_last, memory given back": Settings(0, 0, True, keeps_memory=False),
     "all threads, no workers, channels_last": Settings(0, 0, channels_last=True),
     "all threads, 1 worker, channels_last": Settings(0, 1, channels_last=True),
+    "1 thread, no workers, channels_last": Settings(1, 0, channels_last=True),
+    "1 thread, no workers: two runs at once": Settings(1, 0, processes=2),
+    "1 thread, no workers, channels_last: two processes": Settings(1, 0, True, processes=2, joined=True),
 }
-CHOSEN = {"demo": "1 thread, no workers", "laptop": "all threads, 1 worker, channels_last"}
+CHOSEN = {
+    "demo": "1 thread, no workers: two runs at once",
+    "laptop": "all threads, no workers, channels_last",
+}
 
 
 def run() -> dict[str, Any]:
@@ -86,28 +100,22 @@ def rows(record: dict[str, Any]) -> list[Row]:
 
 
 def measure(recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Images a second and processor time of an image, of each case."""
-    threads = torch.get_num_threads()
-    os.environ["ACCELERATE_USE_CPU"] = "true"
+    """Images a second and processor time of an image, of each case; of several runs at once, of all together."""
     seconds: dict[str, list[float]] = {name: [] for name in CASES}
     cpu: dict[str, list[float]] = {name: [] for name in CASES}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         height, width = recipe.scene_hw
         source = SyntheticSourceConfig(kind="synthetic", train=16, val=0, height_px=height, width_px=width)
         pack(PackConfig(out=f"{folder}/shards", source=source, shards=ShardsConfig(workers=1)))
-        steps = {name: a_step(recipe, settings, Path(folder), stack) for name, settings in CASES.items()}
+        trainees = {name: start(recipe, settings, Path(folder), stack) for name, settings in CASES.items()}
         for _ in range(ROUNDS):
             for name, settings in CASES.items():
-                torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-                for _ in range(2 * settings.workers + 1):
-                    steps[name]()
-                begin, cpu_begin = time.perf_counter(), cpu_seconds()
-                for _ in range(recipe.steps):
-                    batch_size = steps[name]()
-                images = recipe.steps * batch_size
-                seconds[name].append((time.perf_counter() - begin) / images)
-                cpu[name].append((cpu_seconds() - cpu_begin) / images)
-    torch.set_num_threads(threads)
+                for trainee in trainees[name]:
+                    trainee.send((2 * settings.workers + 1, recipe.steps))
+                told = [trainee.recv() for trainee in trainees[name]]
+                images = settings.runs * told[0]["images"]
+                seconds[name].append(max(one["seconds"] for one in told) / images)
+                cpu[name].append(sum(one["cpu_s"] for one in told) / images)
     print(f"\n| {recipe.file} | images/s | of naive | CPU ms an image |\n|---|---|---|---|")
     found = {}
     for name in CASES:
@@ -116,6 +124,56 @@ def measure(recipe: Recipe) -> dict[str, dict[str, float]]:
         print(f"| {name} | {rate:.1f} | {ratio:.2f} | {cpu_ms:.1f} |", flush=True)
         found[name] = {"images_per_s": round(rate, 2), "of_naive": round(ratio, 3), "cpu_ms": round(cpu_ms, 2)}
     return found
+
+
+def start(recipe: Recipe, settings: Settings, folder: Path, stack: ExitStack) -> list[Connection]:
+    """Processes that train when they are told how many steps; they end with the stack."""
+    context = multiprocessing.get_context("spawn")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ends = []
+    for rank in range(settings.processes):
+        ours, theirs = context.Pipe()
+        launched = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(settings.processes),
+            "LOCAL_WORLD_SIZE": str(settings.processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        process = context.Process(
+            target=serve, args=(recipe, settings, folder, launched if settings.joined else {}, theirs)
+        )
+        process.start()
+        theirs.close()
+        stack.callback(process.join)
+        stack.callback(ours.close)
+        ends.append(ours)
+    for end in ends:
+        end.recv()  # it is ready
+    return ends
+
+
+def serve(recipe: Recipe, settings: Settings, folder: Path, environ: dict[str, str], orders: Connection) -> None:
+    """A process that is measured: takes steps when it is told to, until nobody is left to tell it."""
+    os.environ |= {"ACCELERATE_USE_CPU": "true", **environ}
+    if not settings.keeps_memory:
+        machine_module.keep_freed_memory = lambda: False
+    with ExitStack() as stack:
+        step = a_step(recipe, settings, folder, stack)
+        step()
+        orders.send("ready")
+        while True:
+            try:
+                untimed, steps = orders.recv()
+            except EOFError:
+                return
+            for _ in range(untimed):
+                step()
+            begin, cpu_begin = time.perf_counter(), cpu_seconds()
+            images = sum(step() for _ in range(steps))
+            orders.send({"seconds": time.perf_counter() - begin, "cpu_s": cpu_seconds() - cpu_begin, "images": images})
 
 
 def a_step(recipe: Recipe, settings: Settings, folder: Path, stack: ExitStack) -> Callable[[], int]:
@@ -131,6 +189,8 @@ def a_step(recipe: Recipe, settings: Settings, folder: Path, stack: ExitStack) -
     ]
     config = load_recipe(recipe.file, overrides, needs=RunConfig).recipe.run_config()
     machine = open_machine(config)
+    stack.callback(machine.close)
+    set_threads(settings.threads, None, machine.local_processes)
     stream = open_stream(config, machine)
     stack.callback(stream.close)
     parts = build_parts(config, machine, resumes=False)
