@@ -1,8 +1,8 @@
 """The training stream: batches of the endless order, prepared by worker processes.
 
 The dataset is map-style over positions of the stream and the batch sampler yields integers, so torch hands the batches
-out in order whatever the number of workers; they come in slots of shared memory and are copied out. A position alone
-decides what its picture looks like. The stream has no end, so the workers start once and live as long as the run.
+out in order whatever the number of workers; they come in slots of shared memory. A position alone decides what its
+picture looks like. The stream has no end, so the workers start once and live as long as the run.
 
     stream = TrainStream(data, size_hw=(384, 384), seed=0, batch_size=8, micro_batch_size=None, rank=0, world_size=1)
     for micro_batches in stream.steps(start_step): ...
@@ -201,8 +201,7 @@ class TrainStream:
         self._warn(loaded.unreadable)
         if self._num_workers:  # else the stores are this process's own
             self._fetched_by_workers += loaded.fetched_bytes
-        # Now, not later: the next call may give the slot away.
-        batch: Batch = self._batches.copy(loaded.slot, len(loaded.keys))
+        batch: Batch = self._batches.take(loaded.slot, len(loaded.keys))
         return {**batch, "keys": loaded.keys, "replaced": loaded.replaced}
 
     def _warn(self, unreadable: list[str]) -> None:

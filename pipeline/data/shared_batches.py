@@ -1,24 +1,24 @@
-"""Batches in memory that the loader's processes share: allocated once, filled in place, copied once.
+"""Batches in memory that the loader's processes share: allocated once, filled in place, used where they lie.
 
 A batch that torch hands over lies in new shared memory each time, and the pages of 14 MB cost more processor time than
-half of the JPEGs in them. Here a worker writes into one of a few slots and returns its number; the main process copies
-the slot and uses it again.
+half of the JPEGs in them. Here a worker writes into one of a few slots and returns its number. The main process uses
+the tensors in the slot, which is given to a worker again only when none of them is left; to who keeps many batches, or
+where they have to go to pinned memory for a GPU, it gives copies.
 
-A slot is never written while it is read. With N slots, batch b lies in slot b mod N, so only batch b + N can overwrite
-it. torch hands batches out in order, gives the workers `under_way` batches at the start and one more whenever the main
-process takes one: batch b + under_way is given out while batch b is taken. With N = under_way + 1 that of batch b + N
-happens while batch b + 1 is taken, and the main process copies batch b before it takes the next one. This holds for any
-number of workers and any sizes up to `rows`. A new iterator needs new slots, as workers of the former one may still
-write. Without workers nothing is under way, and one slot of plain memory serves.
+A slot is free, and may be written, when no worker has it and nothing refers to it any more. torch hands batches out in
+order, gives the workers `under_way` batches at the start and one more whenever the main process takes one. So with
+`under_way` + 1 slots, and one for each batch that may be in use in place, there is a free one whenever a batch is given
+out. A new iterator needs new slots, as workers of the former one may still write. Without workers nothing is under way,
+and plain memory serves.
 
     batches = SharedBatches({"image": ((3, 384, 384), torch.uint8)}, rows=8, under_way=4)
-    batches.slot(3, 8)["image"][0] = ...        # a worker
-    batch = batches.copy(3, 8)                  # the main process
+    batches.slot(3, 8)["image"][0] = ...        # a worker, which got slot 3 from `tasks`
+    batch = batches.take(3, 8)                  # the main process
 """
 
 import math
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,9 @@ __all__ = ["Fields", "SharedBatches", "Task"]
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each field of one sample."""
 _ALIGNMENT_BYTES = 64  # fields begin where a cache line does
+_IN_PLACE = (
+    2  # batches that may be in use where they lie: that of a step, and the one before, until the name is rebound
+)
 
 
 class Task(NamedTuple):
@@ -46,7 +49,7 @@ class SharedBatches:
     Args:
         fields: Of one sample.
         rows: Most samples of a batch.
-        under_way: Batches that workers prepare or keep ready while the main process copies one; 0 without workers.
+        under_way: Batches that workers prepare or keep ready while the main process takes one; 0 without workers.
 
     Raises:
         DataError: There is too little shared memory.
@@ -56,7 +59,10 @@ class SharedBatches:
         self._fields = dict(fields)
         self._rows = rows
         self._pinned = torch.cuda.is_available()
-        slots = under_way + 1
+        self._in_place = 0 if self._pinned else _IN_PLACE
+        slots = under_way + 1 + self._in_place
+        self._free = list(range(slots))
+        self._in_use: dict[int, list[weakref.ref[Any]]] = {}
         try:
             self._memory = torch.empty((slots, self._slot_bytes()), dtype=torch.uint8)
             if under_way:
@@ -70,17 +76,29 @@ class SharedBatches:
         self._cut()
 
     def tasks(self, batches: Iterable[list[int]]) -> Iterator[Task]:
-        """Give each batch, a list of positions, the slot that is free when its turn comes."""
-        return map(Task, cycle(range(len(self._slots))), batches)
+        """Give each batch, a list of positions, a slot that is free when its turn comes."""
+        for positions in batches:
+            self._look_for_free()
+            yield Task(self._free.pop(0), positions)
 
     def slot(self, number: int, rows: int) -> dict[str, Tensor]:
         """The first `rows` rows of a slot, each field (rows, ...); they share its memory."""
         return {name: values[:rows] for name, values in self._slots[number].items()}
 
-    def copy(self, number: int, rows: int) -> dict[str, Tensor]:
-        """A copy of `slot`, in pinned memory where there is CUDA, so that it can go to the device meanwhile."""
-        # By numpy: torch would take several threads, which wait busily for more.
+    def take(self, number: int, rows: int) -> dict[str, Tensor]:
+        """The first `rows` rows of a slot that a worker has filled, each field (rows, ...).
+
+        They lie in the slot, or are copies: in pinned memory where there is CUDA, so that they can go to the device
+        meanwhile, or else where two batches are in use already.
+        """
+        self._look_for_free()
+        # By numpy: torch would take several threads to copy, which wait busily for more.
         arrays = {name: values[:rows] for name, values in self._arrays[number].items()}
+        if len(self._in_use) < self._in_place:
+            # A tensor's memory, and so all that shares it, keeps the array that it was made of.
+            self._in_use[number] = [weakref.ref(values) for values in arrays.values()]
+            return {name: torch.from_numpy(values) for name, values in arrays.items()}
+        self._free.append(number)
         if not self._pinned:
             return {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
         copied = {}
@@ -89,11 +107,18 @@ class SharedBatches:
             copied[name].numpy()[:] = values
         return copied
 
+    def _look_for_free(self) -> None:
+        for number, arrays in list(self._in_use.items()):
+            if all(array() is None for array in arrays):
+                del self._in_use[number]
+                self._free.append(number)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_slots", "_arrays")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_slots", "_arrays", "_in_use")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._in_use = {}
         self._cut()
 
     def _cut(self) -> None:

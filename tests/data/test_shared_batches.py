@@ -37,18 +37,51 @@ def test_fields_lie_apart_aligned_and_with_their_types() -> None:
     assert all(bool((values == number % 2).all()) for number, values in enumerate(slot.values()))
 
 
-def test_a_copy_has_memory_of_its_own_and_only_the_rows_asked_for() -> None:
+def test_a_batch_is_used_in_its_slot_and_only_the_rows_asked_for() -> None:
     batches = SharedBatches(FIELDS, rows=4, under_way=2)
-    batches.slot(1, 4)["number"][:] = torch.arange(4)
-    copied = batches.copy(1, 3)
-    batches.slot(1, 4)["number"].zero_()
-    assert copied["number"].tolist() == [0, 1, 2]
-    assert copied["image"].shape == (3, 3, 5, 7)
+    slot = batches.slot(1, 4)
+    slot["number"][:] = torch.arange(4)
+    taken = batches.take(1, 3)
+    assert taken["number"].tolist() == [0, 1, 2]
+    assert taken["image"].shape == (3, 3, 5, 7)
+    assert all(values.data_ptr() == slot[name].data_ptr() for name, values in taken.items())
 
 
-def test_slots_are_given_in_turn_and_one_more_than_can_be_under_way() -> None:
+def test_a_third_batch_that_is_kept_has_memory_of_its_own() -> None:
+    batches = SharedBatches(FIELDS, rows=4, under_way=2)
+    kept = []
+    for task in islice(batches.tasks([n] for n in range(40)), 40):
+        batches.slot(task.slot, 4)["number"].fill_(task.positions[0])
+        kept.append(batches.take(task.slot, 4)["number"])
+    assert [values.tolist() for values in kept] == [[n] * 4 for n in range(40)]
+
+
+def test_at_the_start_there_is_a_slot_for_each_batch_that_can_be_under_way() -> None:
     batches = SharedBatches(FIELDS, rows=2, under_way=2)
-    assert list(batches.tasks([[n] for n in range(5)])) == [Task(n % 3, [n]) for n in range(5)]
+    tasks = list(islice(batches.tasks([n] for n in range(9)), 3))
+    assert [task.positions for task in tasks] == [[0], [1], [2]]
+    assert len({task.slot for task in tasks}) == 3
+
+
+@pytest.mark.parametrize(
+    "part", [lambda values: values, lambda values: values[1, :1], lambda values: values.numpy()[0]]
+)
+def test_a_slot_is_given_again_as_soon_as_nothing_of_its_batch_is_left_and_not_before(part: Any) -> None:
+    batches = SharedBatches(FIELDS, rows=2, under_way=1)
+    tasks = batches.tasks([n] for n in range(100))
+    used = next(tasks).slot
+    kept = part(batches.take(used, 2)["image"])
+    for _ in range(10):
+        task = next(tasks)
+        assert task.slot != used
+        batches.take(task.slot, 2)
+    del kept
+    again = []
+    for _ in range(4):
+        task = next(tasks)
+        again.append(task.slot)
+        batches.take(task.slot, 2)
+    assert used in again
 
 
 def test_too_little_shared_memory_is_told() -> None:
@@ -96,7 +129,7 @@ def test_workers_write_into_the_same_memory_and_never_into_what_is_being_read(wo
             time.sleep(0.03)  # long enough for all that may be written to be written
         seen = batches.slot(task.slot, len(task.positions))["image"]
         assert (seen[:, 0, 0, 0] == torch.tensor(task.positions) % 251).all()
-        read += [(task.positions, batches.copy(task.slot, len(task.positions))["image"])]
+        read += [(task.positions, batches.take(task.slot, len(task.positions))["image"])]
     assert [where for where, _ in read] == positions
     for where, images in read:
         assert (images == (torch.tensor(where) % 251).view(-1, 1, 1, 1)).all()

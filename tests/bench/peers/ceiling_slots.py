@@ -51,7 +51,7 @@ def open_batches(args: Namespace) -> Iterator[Any]:
         prefetch_factor=AHEAD,
     )
     for task in loader:
-        yield batches.copy(task.slot, len(task.positions))
+        yield batches.take(task.slot, len(task.positions))
 
 
 def as_it_is(task: Task) -> Task:
