@@ -27,6 +27,10 @@ class ShardTable(Sequence[ShardEntry]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def size_bytes(self, number: int) -> int:
+        """Bytes of a shard: what each reading of a sample asks for."""
+        return int(self._numbers[number, 0])
+
     @overload
     def __getitem__(self, number: int) -> ShardEntry: ...
 

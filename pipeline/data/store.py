@@ -123,12 +123,12 @@ class ShardStore:
         if not 0 <= sample < len(self):
             raise IndexError(f"sample {sample} is not in 0..{len(self) - 1}")
         number = bisect.bisect_right(self._ends, sample)
-        shard = self._shards[number]
         row = self._index.row(sample)
-        if row.shard != number or row.length > MAX_SAMPLE_BYTES or row.offset + row.length > shard.bytes:
+        end = row.offset + row.length
+        if row.shard != number or row.length > MAX_SAMPLE_BYTES or end > self._shards.size_bytes(number):
             raise ShardError(
-                f"{self._index_path}: row {sample} points outside of {shard.name}; the index is damaged, pack or copy "
-                "the dataset again"
+                f"{self._index_path}: row {sample} points outside of {self._shards[number].name}; the index is "
+                "damaged, pack or copy the dataset again"
             )
         try:
             return self._verified(number, sample, row, maps)
@@ -138,7 +138,7 @@ class ShardStore:
         # The copy was good when it came: the disk has lost something. Once a process and shard; the index may be wrong.
         self._refetched.add(number)
         self._close_file(number)
-        self._cache.drop(shard.name)
+        self._cache.drop(self._shards[number].name)
         try:
             return self._verified(number, sample, row, maps)
         except _DamagedError as error:
