@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.config import EncoderName
 from model.encoders.base import Encoder
-from model.encoders.resnet_blocks import BasicBlock, Bottleneck
+from model.encoders.resnet_blocks import BasicBlock, Bottleneck, convolve
 
 __all__ = ["RESNETS", "ResNetEncoder"]
 
@@ -69,7 +69,7 @@ class ResNetEncoder(Encoder):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Normalised image (B, 3, H, W) -> four maps (B, C_i, H / s_i, W / s_i), s = 4, 8, 16, 32."""
-        features = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        features = self.maxpool(self.relu(convolve(self.conv1, self.bn1, image)))
         outputs = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features = stage(features)

@@ -6,9 +6,27 @@ Importing torchvision takes longer than loading most networks, so it is left to 
 What is registered here, and in which order, is as in torchvision: names, shapes and the draws of a seed agree.
 """
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
-__all__ = ["BasicBlock", "Bottleneck"]
+__all__ = ["BasicBlock", "Bottleneck", "convolve"]
+
+
+def convolve(conv: nn.Module, norm: nn.Module, features: Tensor) -> Tensor:
+    """A convolution without bias and its batch norm: (B, C, H, W) -> (B, C', H', W').
+
+    In training with fixed statistics (`freeze_bn`) the norm is a factor and an offset of each channel, which go into
+    the weights: one map less to compute, to keep and to send a gradient through. The result differs by rounding only.
+    """
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    if norm.training or norm.running_mean is None or norm.running_var is None or not torch.is_grad_enabled():
+        normed: Tensor = norm(conv(features))
+        return normed
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight, offset = conv.weight * factor.view(-1, 1, 1, 1), norm.bias - norm.running_mean * factor
+    return conv2d(features, weight, offset, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 class BasicBlock(nn.Module):
@@ -18,13 +36,13 @@ class BasicBlock(nn.Module):
         in_channels: Of the map that comes in.
         planes: Of the map that goes out.
         stride: Of the first convolution.
-        downsample: What the identity path goes through where size or channels change.
+        downsample: Convolution and batch norm of the identity path where size or channels change.
     """
 
     expansion = 1
 
     def __init__(
-        self, in_channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None, **_: int
+        self, in_channels: int, planes: int, stride: int = 1, downsample: nn.Sequential | None = None, **_: int
     ) -> None:
         super().__init__()
         self.conv1 = _conv3x3(in_channels, planes, stride)
@@ -36,9 +54,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, planes, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(features)))
-        out = self.bn2(self.conv2(out))
-        out += features if self.downsample is None else self.downsample(features)
+        out = self.relu(convolve(self.conv1, self.bn1, features))
+        out = convolve(self.conv2, self.bn2, out)
+        out += features if self.downsample is None else convolve(self.downsample[0], self.downsample[1], features)
         result: Tensor = self.relu(out)
         return result
 
@@ -50,7 +68,7 @@ class Bottleneck(nn.Module):
         in_channels: Of the map that comes in.
         planes: A quarter of the channels that go out.
         stride: Of the 3x3 convolution.
-        downsample: What the identity path goes through where size or channels change.
+        downsample: Convolution and batch norm of the identity path where size or channels change.
         groups: Groups of the 3x3 convolution.
         base_width: Channels of a group for 64 planes.
     """
@@ -62,7 +80,7 @@ class Bottleneck(nn.Module):
         in_channels: int,
         planes: int,
         stride: int = 1,
-        downsample: nn.Module | None = None,
+        downsample: nn.Sequential | None = None,
         *,
         groups: int = 1,
         base_width: int = 64,
@@ -80,10 +98,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, 4 planes, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(features)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        out += features if self.downsample is None else self.downsample(features)
+        out = self.relu(convolve(self.conv1, self.bn1, features))
+        out = self.relu(convolve(self.conv2, self.bn2, out))
+        out = convolve(self.conv3, self.bn3, out)
+        out += features if self.downsample is None else convolve(self.downsample[0], self.downsample[1], features)
         result: Tensor = self.relu(out)
         return result
 

@@ -74,6 +74,30 @@ def test_a_seed_draws_the_weights_of_torchvisions_block_and_trains_it_alike(name
         assert own_name == other_name and torch.equal(own, other)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_with_fixed_statistics_it_trains_as_torchvisions_network_does(name, channels_last):
+    reference = get_model(name, weights=None)
+    state = {key: value.double() for key, value in random_state(reference).items()}
+    reference.double().load_state_dict(state)
+    encoder = build_encoder(ModelConfig(encoder=name)).double()
+    encoder.load_state_dict({k: v for k, v in state.items() if k not in encoder.classifier_names})
+    if channels_last:
+        encoder.to(memory_format=torch.channels_last)
+    image = torch.rand(2, 3, 64, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = []
+    reference.layer4.register_forward_hook(lambda module, inputs, output: expected.append(output))
+    reference.eval()(image)
+    stage = encoder.eval()(image)[-1]
+    assert torch.allclose(stage, expected[0], rtol=1e-9)
+    weighting = torch.linspace(-1, 1, stage.numel(), dtype=torch.float64).view_as(stage)
+    for output in (expected[0], stage):
+        (output * weighting).sum().backward()
+    theirs = dict(reference.named_parameters())
+    for key, parameter in encoder.named_parameters():
+        assert torch.allclose(parameter.grad, theirs[key].grad, rtol=1e-6, atol=1e-9 * theirs[key].grad.abs().max())
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in ENCODERS]
 )
