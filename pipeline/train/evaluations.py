@@ -6,16 +6,19 @@ evaluations.evaluate(); evaluations.show_pictures()
 
 import time
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from pipeline.train.checkpoint import CheckpointStore
 from pipeline.train.config import RunConfig
 from pipeline.train.history import History
 from pipeline.train.machine import Machine
-from pipeline.train.monitor import Monitor
 from pipeline.train.parts import Parts
 from pipeline.train.session import Session
 from pipeline.train.validation import Validation
 from pipeline.train.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from pipeline.train.monitor import Monitor
 
 __all__ = ["Evaluations"]
 
@@ -35,7 +38,7 @@ class Evaluations:
         session: Session,
         watchdog: Watchdog,
         store: CheckpointStore,
-        monitor: Monitor | None,
+        monitor: "Monitor | None",
         history: History,
     ) -> None:
         """Take what the loop has; only the main process has a monitor.

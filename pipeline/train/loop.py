@@ -6,7 +6,7 @@ reason = TrainingLoop(...).run()        # why it stopped early, or None: it is c
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,7 +17,6 @@ from pipeline.train.config import RunConfig
 from pipeline.train.evaluations import Evaluations
 from pipeline.train.history import History
 from pipeline.train.machine import Machine
-from pipeline.train.monitor import Monitor
 from pipeline.train.parts import Parts
 from pipeline.train.progress import Pace, StepRecord, Stopwatch
 from pipeline.train.provenance import settings_to_keep
@@ -27,6 +26,9 @@ from pipeline.train.session import Interrupted, Session, agree, agree_to_stop
 from pipeline.train.step import StepFigures
 from pipeline.train.watchdog import Watchdog
 from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from pipeline.train.monitor import Monitor
 
 __all__ = ["TrainingLoop"]
 
@@ -50,7 +52,7 @@ class TrainingLoop:
         session: Session,
         watchdog: Watchdog,
         store: CheckpointStore,
-        monitor: Monitor | None,
+        monitor: "Monitor | None",
         *,
         history: History,
         total_steps: int,

@@ -21,7 +21,6 @@ from pipeline.train.history import History
 from pipeline.train.lock import RunLock, lock_is_held, read_holder
 from pipeline.train.loop import TrainingLoop
 from pipeline.train.machine import Machine, describe_workers, device_type, open_machine, set_threads
-from pipeline.train.monitor import Monitor
 from pipeline.train.outcome import MIRROR_SECONDS, Reporter, run_to_status, stopped_at_start, wait_for_mirror
 from pipeline.train.parts import build_parts
 from pipeline.train.provenance import describe_environment, settings_to_keep
@@ -162,6 +161,8 @@ def _build_loop(
     stack: ExitStack,
 ) -> TrainingLoop:
     """Build everything and bring it to the state of the checkpoint; says what was chosen and why."""
+    from pipeline.train.monitor import Monitor  # here, as it brings TensorBoard, which a dry run has no use for
+
     threads = set_threads(config.train.threads, recorded_threads(found, machine), machine.local_processes)
     stream = open_stream(config, machine)
     stack.callback(stream.close)
