@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from shards.errors import ShardError
 from shards.names import is_sample_key, sample_key
-from shards.tar import BLOCK, HOW_TO_PACK, Readable, padded, read_entry
+from shards.tar import BLOCK, HOW_TO_PACK, Readable, padded, plain_file, read_entry
 
 __all__ = [
     "MAX_SAMPLE_BYTES",
@@ -150,24 +150,36 @@ def split_members(raw: bytes) -> tuple[str, dict[str, bytes]]:
     """
     key = ""
     members: dict[str, bytes] = {}
-    file = io.BytesIO(raw)
-    while (at := file.tell()) < len(raw):
-        entry = read_entry(file.read, f"byte {at} of the sample")
-        if entry is None or not entry.is_file:
-            raise ShardError("its byte range holds a folder or an end mark; only plain files are read")
-        found, extension = split_name(entry.name)
+    at = 0
+    while at < len(raw):
+        name, size, header_bytes = _next_member(raw, at)
+        found, extension = split_name(name)
         if members and found != key:
             raise ShardError(f"its byte range holds members of two samples, {key} and {found}")
         if extension in members or len(members) == _MAX_MEMBERS:
-            raise ShardError(f"member {entry.name} comes twice" if extension in members else "it has too many members")
-        if file.tell() + padded(entry.size) > len(raw):
-            raise ShardError(f"member {entry.name} says it has {entry.size} bytes, which reaches beyond the sample")
+            raise ShardError(f"member {name} comes twice" if extension in members else "it has too many members")
+        at += header_bytes
+        if at + padded(size) > len(raw):
+            raise ShardError(f"member {name} says it has {size} bytes, which reaches beyond the sample")
         key = found
-        members[extension] = file.read(entry.size)
-        file.seek(padded(entry.size) - entry.size, io.SEEK_CUR)
+        members[extension] = raw[at : at + size]
+        at += padded(size)
     if not members:
         raise ShardError("its byte range is empty")
     return key, members
+
+
+def _next_member(raw: bytes, at: int) -> tuple[str, int, int]:
+    """Name, size and bytes of the headers of the file that begins at `at`."""
+    plain = plain_file(raw, at)
+    if plain is not None:
+        return (*plain, BLOCK)
+    file = io.BytesIO(raw)
+    file.seek(at)
+    entry = read_entry(file.read, f"byte {at} of the sample")
+    if entry is None or not entry.is_file:
+        raise ShardError("its byte range holds a folder or an end mark; only plain files are read")
+    return entry.name, entry.size, entry.header_bytes
 
 
 def scan_tar(path: Path, shard: int = 0) -> NDArray[Any]:

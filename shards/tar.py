@@ -8,13 +8,14 @@ files and sizes that contradict each other are refused.
     content = file.read(padded(entry.size))[: entry.size]
 """
 
+import struct
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from shards.errors import ShardError
 
-__all__ = ["BLOCK", "HOW_TO_PACK", "Entry", "Readable", "padded", "read_entry"]
+__all__ = ["BLOCK", "HOW_TO_PACK", "Entry", "Readable", "padded", "plain_file", "read_entry"]
 
 BLOCK = 512
 """Headers and contents fill whole blocks of so many bytes."""
@@ -25,6 +26,9 @@ _MAX_HEADERS = 4
 _FILE, _FOLDER, _PAX, _PAX_GLOBAL, _LONG_NAME = b"0", b"5", b"x", b"g", b"L"
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _ZEROS = bytes(BLOCK)
+_PLAIN = struct.Struct("100s24x12s12x8ss100x8s80x155s12x")  # name, size, checksum, type, magic, prefix
+_MAGICS = (b"ustar\x0000", b"ustar  \0")
+_NO_PREFIX = bytes(155)
 
 
 class Readable(Protocol):
@@ -53,6 +57,23 @@ class Entry(NamedTuple):
 def padded(size: int) -> int:
     """Bytes that a content of this size takes: whole blocks."""
     return (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def plain_file(raw: bytes, at: int) -> tuple[str, int] | None:
+    """Name and size of a file whose only header, at `at`, is one of the common kind and whole: the usual case, quickly.
+
+    For all else it is None, and `read_entry` says what that is.
+    """
+    if len(raw) - at < BLOCK:
+        return None
+    name, size, stored_sum, kind, magic, prefix = _PLAIN.unpack_from(raw, at)
+    try:
+        size_bytes = _octal(size)
+        if kind != _FILE or magic not in _MAGICS or prefix != _NO_PREFIX or _octal(stored_sum) != _sum(raw, at):
+            return None
+        return name.partition(b"\0")[0].decode("ascii"), size_bytes
+    except ValueError:
+        return None
 
 
 def read_entry(read: Callable[[int], bytes], where: str) -> Entry | None:
@@ -107,7 +128,7 @@ def _parse_header(block: bytes, where: str) -> tuple[str, int, bytes]:
         size = _octal(block[124:136])
     except ValueError as error:
         raise ShardError(f"the tar header at {where} is damaged") from error
-    if stored_sum != _byte_sum(block) - sum(block[148:156]) + 8 * 0x20:
+    if stored_sum != _sum(block, 0):
         raise ShardError(f"the tar header at {where} is damaged (its checksum does not match)")
     name = _text(block[:100].partition(b"\0")[0], where)
     if block[257:265] == b"ustar\x0000":
@@ -156,10 +177,11 @@ def _text(raw: bytes, where: str) -> str:
         raise ShardError(f"the name of the member at {where} is not UTF-8") from error
 
 
-def _byte_sum(block: bytes) -> int:
-    """Sum of the bytes of a header, in a tenth of the time of `sum`."""
-    # Adler's first half is 1 and the sum, modulo 65521, which 256 bytes do not reach.
-    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+def _sum(raw: bytes, at: int) -> int:
+    """Checksum of the header at `at`: of its bytes, those of the checksum itself taken for spaces."""
+    # Adler's first half is 1 and the sum, modulo 65521, which 256 bytes do not reach; a tenth of the time of `sum`.
+    halves = zlib.adler32(raw[at : at + 256]) & 0xFFFF, zlib.adler32(raw[at + 256 : at + BLOCK]) & 0xFFFF
+    return sum(halves) - 2 - sum(raw[at + 148 : at + 156]) + 8 * 0x20
 
 
 def _octal(text: bytes) -> int:

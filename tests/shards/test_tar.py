@@ -10,7 +10,7 @@ import webdataset
 from shards.errors import ShardError
 from shards.index import iter_samples, members_digest, scan_tar, split_members
 from shards.names import sample_key
-from shards.tar import padded, read_entry
+from shards.tar import BLOCK, padded, plain_file, read_entry
 
 LONG = "folder-of-some-depth/" * 6 + "A picture with a long name"
 CONTENT = {"jpg": b"picture" * 200, "json": b"{}", "disparity.png": b"x" * 512}
@@ -48,6 +48,28 @@ def test_every_format_of_the_standard_library_is_read(tar_format, mtime):
     data = tar_bytes(entries, tar_format=tar_format, mtime=mtime)
     expected = [key if key in ("a", "b-2") else sample_key(key) for key in keys]
     assert samples_of(data) == dict.fromkeys(expected, CONTENT)
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT])
+def test_what_is_taken_for_a_plain_file_is_read_the_same_by_the_rules_whatever_byte_is_changed(tar_format):
+    header = tar_bytes([("key.jpg", b"picture")], tar_format=tar_format)[:BLOCK]
+    assert plain_file(b"before" + header, 6) == ("key.jpg", 7)
+    taken = 0
+    for at in range(BLOCK):
+        for mend in (False, True):
+            damaged = bytearray(header)
+            damaged[at] ^= 0x11
+            if mend:  # whoever changed it wrote the checksum too
+                damaged[148:156] = b" " * 8
+                damaged[148:156] = b"%06o\0 " % sum(damaged)
+            plain = plain_file(bytes(damaged), 0)
+            if plain is not None:
+                entry = read_entry(io.BytesIO(damaged).read, "here")
+                assert (entry.name, entry.size, entry.header_bytes, entry.is_file) == (*plain, BLOCK, True)
+                assert mend or 148 <= at < 156
+                taken += 1
+    assert taken > BLOCK / 4
+    assert plain_file(header[:-1], 0) is None
 
 
 def test_long_names_of_ustar_are_read():
