@@ -32,7 +32,7 @@ from shards.pool import Run, open_pool
 from shards.prepare import opened_source
 from shards.record import JobRecord
 from shards.sources import Item, ReportsLeftovers, open_source
-from shards.sources.config import CollectionConfig
+from shards.sources.config import CollectionConfig, SyntheticSourceConfig
 from shards.sources.files import collection_name
 from shards.split import plan_splits
 from shards.storage import join, shown
@@ -171,6 +171,8 @@ def _what_defines(config: PackConfig) -> dict[str, Any]:
     source = config.source.model_dump(mode="json")
     if isinstance(config.source, CollectionConfig):
         source["path"] = collection_name(config.source.path)
+    if isinstance(config.source, SyntheticSourceConfig) and config.source.photos is not None:
+        source["photos"] = collection_name(config.source.photos)
     shards = config.shards.model_dump(mode="json", exclude={"workers"})
     if config.shards.decisions is not None:
         shards["decisions"] = read_decisions(config.shards.decisions).digest

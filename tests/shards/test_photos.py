@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shards.config import PackConfig, ShardsConfig
 from shards.errors import DecodeError, SourceError
+from shards.pack import pack
 from shards.sources.config import SyntheticSourceConfig
 from shards.sources.photos import Photos, sample
 from shards.sources.synthetic import SyntheticSource
@@ -97,3 +99,10 @@ def test_a_black_frame_is_no_paint(tmp_path):
     framed[15:45] = 200
     Image.fromarray(framed).save(tmp_path / "letterbox.png")
     assert Photos(str(tmp_path)).pyramid(0)[0].shape == (30, 80, 3)
+
+
+def test_shards_say_which_photographs_but_not_where_they_lie(folder, tmp_path):
+    pack(PackConfig(out=str(tmp_path), source=config(folder, train=2, val=0), shards=ShardsConfig(workers=1)))
+    manifest = (tmp_path / "manifest.json").read_text()
+    assert f'"photos": "{folder.name}"' in manifest
+    assert str(folder.parent) not in manifest
