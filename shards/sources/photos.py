@@ -25,16 +25,21 @@ Pyramid = tuple[NDArray[np.uint8], ...]
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 LONG_SIDE_PX = 384
 COARSEST_PX = 4
+MOST_KEPT = 256
 
 
 class Photos:
     """The photographs of a collection (a folder, an archive, an fsspec URL), by their number in the order of names.
 
-    Picklable while none has been read; read ones are kept, half a megabyte each.
+    The last ones that were read are kept, half a megabyte each.
+
+    Raises:
+        SourceError: An archive of a kind in which no member can be read alone.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self._path = path
+        self._files = open_files(path)
         self._read: dict[int, Pyramid] = {}
 
     @cached_property
@@ -44,10 +49,9 @@ class Photos:
         Raises:
             SourceError: No such collection, or no photograph in it.
         """
-        self._files = open_files(self.path)
         found = [name for name in self._files.listing().names if PurePosixPath(name).suffix.lower() in EXTENSIONS]
         if not found:
-            raise SourceError(f"source.photos: no {', '.join(EXTENSIONS)} in {printable(shown(self.path))}")
+            raise SourceError(f"source.photos: no {', '.join(EXTENSIONS)} in {printable(shown(self._path))}")
         return sorted(found)
 
     def pyramid(self, number: int) -> Pyramid:
@@ -65,6 +69,8 @@ class Photos:
                 height, width = levels[-1].shape[:2]
                 half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
                 levels.append(np.asarray(half, dtype=np.uint8))
+            if len(self._read) == MOST_KEPT:
+                self._read.pop(next(iter(self._read)))
             self._read[number] = tuple(levels)
         return self._read[number]
 

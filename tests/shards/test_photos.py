@@ -94,6 +94,16 @@ def test_a_damaged_photograph_is_named(tmp_path):
         list(map(source.load, source.items()))
 
 
+def test_of_many_photographs_the_last_ones_are_kept(folder, monkeypatch):
+    monkeypatch.setattr("shards.sources.photos.MOST_KEPT", 2)
+    photos = Photos(str(folder))
+    first = photos.pyramid(0)
+    assert photos.pyramid(0) is first
+    photos.pyramid(1), photos.pyramid(2)
+    assert photos.pyramid(0) is not first
+    assert np.array_equal(photos.pyramid(0)[0], first[0])
+
+
 def test_a_black_frame_is_no_paint(tmp_path):
     framed = np.zeros((60, 80, 3), dtype=np.uint8)
     framed[15:45] = 200
