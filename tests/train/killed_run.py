@@ -126,8 +126,6 @@ class KilledRun:
         self.log = folder / "log.txt"
         folder.mkdir(parents=True, exist_ok=True)
         self.temporary = Path(tempfile.mkdtemp(prefix="killed-"))  # short: sockets lie below it
-        self.left_files = 0
-        """In the folder of temporary files, after the last life."""
         self.reached_step = 0
         self.again_steps = 0
         self.processes = processes
@@ -149,13 +147,16 @@ class KilledRun:
     def __enter__(self) -> Self:
         return self
 
+    def count_left_files(self) -> int:
+        """In the folder of temporary files, which goes with this run."""
+        return len(list(self.temporary.iterdir()))
+
     def __exit__(self, *error: object) -> None:
         """Leave no process and no shared memory behind, however the test ended."""
         for life in self._lives:
             life.wait_until_gone(0)
             for name in life.leaked_memory():
                 Path(name).unlink(missing_ok=True)
-        self.left_files = len(list(self.temporary.iterdir()))
         shutil.rmtree(self.temporary)
 
     def start(self, overrides: Sequence[str] = ()) -> Life:
