@@ -165,8 +165,7 @@ def check_nothing_grows(run: KilledRun, toll: Toll) -> None:
     for whom, names in toll.memory.items():
         # Where everything is killed at once nobody is left who could remove the names of the semaphores.
         assert names == 0 or whom == "all", toll
-    # Not ours to remove: Python's fork server listens in a temporary folder, torchrun has one for its logs, torch one for
-    # what it compiles.
+    # Not ours to remove: folders in which the fork server of Python listens, torchrun logs, torch compiles.
     kinds = Counter(re.split("[-_]", path.name)[0] for path in run.temporary.iterdir())
     assert set(kinds) <= {"pymp", "torchelastic", "torchinductor"}, kinds
     assert kinds["torchinductor"] <= 1
