@@ -31,9 +31,8 @@ __all__ = ["Fields", "SharedBatches", "Task"]
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each field of one sample."""
 _ALIGNMENT_BYTES = 64  # fields begin where a cache line does
-_IN_PLACE = (
-    2  # batches that may be in use where they lie: that of a step, and the one before, until the name is rebound
-)
+_IN_PLACE = 2
+"""Batches that may be in use where they lie: that of a step, and the one before until its name is rebound."""
 
 
 class Task(NamedTuple):

@@ -3,8 +3,8 @@
 The store is a local server of 50 ms latency and 60 MB/s a connection; of its answers a share fails: errors of the
 server, resets, truncated, short and slow bodies. It runs in a process of its own. The samples are of the usual size and
 cost almost nothing to decode. The training is the training stream with two workers: a batch is taken, 40 ms are spent
-on it, the next is taken. All the time in `next` counts as waiting, the copy of the batch out of shared memory included;
-what local files give in the same run stands beside it.
+on it, the next is taken. All the time in `next` counts as waiting; what local files give in the same run stands beside
+it.
 """
 
 import hashlib
