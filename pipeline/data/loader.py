@@ -1,44 +1,30 @@
 """The training stream: batches of the endless order, prepared by worker processes.
 
-The dataset is map-style over positions of the stream and the batch sampler yields integers, so torch hands the batches
-out in order whatever the number of workers; they come in slots of shared memory. A position alone decides what its
-picture looks like. The stream has no end, so the workers start once and live as long as the run.
+A position of the stream alone decides which sample is there and what its picture looks like. The stream has no end, so
+the workers start once and live as long as the run.
 
     stream = TrainStream(data, size_hw=(384, 384), seed=0, batch_size=8, micro_batch_size=None, rank=0, world_size=1)
     for micro_batches in stream.steps(start_step): ...
 """
 
-import logging
 import math
-import multiprocessing
-import weakref
 from collections.abc import Iterator, Sequence
 from itertools import count
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader
-
 from pipeline.data.config import DataConfig
+from pipeline.data.loading import AHEAD, Batch, Loading
 from pipeline.data.mixture import Mixture
 from pipeline.data.order import ORDER_VERSION, SampleOrder, rank_slots
-from pipeline.data.pictures import Loaded, Pictures, batch_fields
+from pipeline.data.pictures import Pictures, batch_fields
 from pipeline.data.shared_batches import SharedBatches
 from pipeline.data.store import ShardStore
-from pipeline.data.workers import init_worker, killed_if_late, signals_held, stop_processes, worker_context
-from shards.errors import ConfigError, DataError
+from pipeline.data.workers import worker_context
+from shards.errors import ConfigError
 from shards.format import Sample
 from shards.manifest import SplitName
 
 __all__ = ["Batch", "TrainStream", "count_validation_samples", "validation_samples"]
-
-Batch = dict[str, Any]
-"""The fields of `TrainingPicture` that are not None, stacked; `dataset` (its number in the mixture), `sample` (of that
-dataset) and `positions`, int64 (b,); `keys`, b strings; `replaced`, how many stand in for unreadable samples (int)."""
-_AHEAD = 2  # batches that each worker prepares ahead
-_NAMED = 5  # unreadable samples that are named in warnings
-_log = logging.getLogger("depthrank")
 
 
 class TrainStream:
@@ -76,6 +62,7 @@ class TrainStream:
         self._slots = rank_slots(batch_size, rank, world_size)
         self._batch_size = batch_size
         self._micro_batch_size = min(micro_batch_size or len(self._slots), len(self._slots))
+        self._batches_a_step = math.ceil(len(self._slots) / self._micro_batch_size)
         self._num_workers = data.num_workers
         self._context = worker_context() if data.num_workers else None
         self._node_ranks = node_ranks or range(rank, rank + 1)
@@ -89,13 +76,8 @@ class TrainStream:
         _refuse_repetition([store.fingerprint for store in stores])
         orders = [SampleOrder(store.shard_sizes, seed=seed, lanes=data.lanes, window=data.window) for store in stores]
         self._mixture = Mixture(orders, [dataset.weight for dataset in data.datasets])
-        self._batches: SharedBatches | None = None
-        self._loaded: Iterator[Any] | None = None
-        self._opened = 0
-        self._named = 0
-        self._fetched_by_workers = 0
-        self._workers: list[BaseProcess] = []
-        self._end_workers: weakref.finalize[[list[BaseProcess]], TrainStream] | None = None
+        self._loading: Loading | None = None
+        self._fetched_by_workers = 0  # of the loadings that are closed
         self.num_samples = self._mixture.num_samples
         """Samples of an epoch; of a mixture, of all its datasets together."""
         self.identity: dict[str, Any] = {
@@ -117,10 +99,8 @@ class TrainStream:
             DataError: While iterating: a sample is damaged, or a worker died.
         """
         self.close()
-        self._opened += 1
-        self._fetch_ahead(start_step)
-        self._start(start_step)
-        return self._steps(start_step)
+        self._loading = self._start(start_step)
+        return self._steps(self._loading)
 
     def locate(self, position: int) -> tuple[int, int, int]:
         """Dataset, its epoch and the sample that belong at a position of the stream."""
@@ -129,88 +109,38 @@ class TrainStream:
     @property
     def fetched_bytes(self) -> int:
         """What this process and its workers have fetched from remote stores so far, indexes included."""
-        return self._fetched_by_workers + sum(store.fetched.bytes for store in self._stores)
+        by_workers = self._fetched_by_workers + (self._loading.fetched_bytes if self._loading is not None else 0)
+        return by_workers + sum(store.fetched.bytes for store in self._stores)
 
     def close(self) -> None:
         """End the workers and close the shards; nothing happens where none are open."""
-        with killed_if_late(self._workers):  # torch would wait seconds for each that is stuck in a fetch
-            self._loaded = None  # torch asks the workers to end
-        self._workers = []
-        if self._end_workers is not None:
-            self._end_workers()
-            self._end_workers = None
-        self._batches = None
+        if self._loading is not None:
+            self._loading.close()
+            self._fetched_by_workers += self._loading.fetched_bytes
+            self._loading = None
         for store in self._stores:
             store.close()
 
-    def _start(self, start_step: int) -> None:
+    def _start(self, start_step: int) -> Loading:
         fields = batch_fields(self._data, self._size_hw, self._dense)
-        self._batches = SharedBatches(fields, self._micro_batch_size, under_way=_AHEAD * self._num_workers)
+        batches = SharedBatches(fields, self._micro_batch_size, under_way=AHEAD * self._num_workers)
+        pictures = Pictures(self._stores, self._mixture, self._data, self._seed, batches, self._dense)
         positions = _positions(start_step, self._batch_size, self._slots, self._micro_batch_size)
-        # A generator of its own, or torch would draw the workers' seed from the global one and so change the training.
-        loader = DataLoader(
-            Pictures(self._stores, self._mixture, self._data, self._seed, self._batches, self._dense),
-            batch_sampler=self._batches.tasks(positions),  # type: ignore[arg-type]  # torch hands on what it yields
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),
-            num_workers=self._num_workers,
-            prefetch_factor=_AHEAD if self._num_workers else None,
-            multiprocessing_context=self._context,
-            worker_init_fn=init_worker,
-        )
-        others = set(multiprocessing.active_children())
-        with signals_held():
-            self._loaded = iter(loader)
-        self._workers = [child for child in multiprocessing.active_children() if child not in others]
-        # Also at exit: multiprocessing would wait for ever for workers that do not heed SIGTERM.
-        self._end_workers = weakref.finalize(self, stop_processes, self._workers)
+        stores, mixture, node_ranks, world_size = self._stores, self._mixture, self._node_ranks, self._world_size
+        batch_size, batches_a_step = self._batch_size, self._batches_a_step
 
-    def _steps(self, start_step: int) -> Iterator[list[Batch]]:
-        number = math.ceil(len(self._slots) / self._micro_batch_size)
-        opened = self._opened
-        for step in count(start_step):
-            if self._loaded is None or opened != self._opened:
-                return
-            self._fetch_ahead(step)
-            yield [self._next_batch() for _ in range(number)]
+        def fetch_ahead(number: int) -> None:
+            """Tell the stores what this machine needs from a batch on, or its processes would evict each other's."""
+            coming = mixture.coming_shards((start_step + number // batches_a_step) * batch_size, node_ranks, world_size)
+            for store, shards in zip(stores, coming, strict=True):
+                store.prefetch(shards)
 
-    def _fetch_ahead(self, step: int) -> None:
-        """Tell the stores what this machine needs from a step on, or its processes would evict each other's shards."""
-        coming = self._mixture.coming_shards(step * self._batch_size, self._node_ranks, self._world_size)
-        for store, shards in zip(self._stores, coming, strict=True):
-            store.prefetch(shards)
+        fetch_ahead(0)  # while the workers start
+        return Loading(pictures, batches, positions, fetch_ahead, self._num_workers, self._context)
 
-    def _next_batch(self) -> Batch:
-        # The workers end when the last reference to torch's iterator goes, so no local name (which a traceback would
-        # keep alive) holds it.
-        assert self._loaded is not None
-        assert self._batches is not None
-        try:
-            loaded: Loaded | DataError = next(self._loaded)
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            # A worker that dies while it hands over a batch breaks the connection instead.
-            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
-                raise
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise DataError(
-                f"a loader process died, most likely of too little memory: {reason}; "
-                "lower data.num_workers, or give the job more memory"
-            ) from None
-        if isinstance(loaded, DataError):
-            raise loaded
-        self._warn(loaded.unreadable)
-        if self._num_workers:  # else the stores are this process's own
-            self._fetched_by_workers += loaded.fetched_bytes
-        batch: Batch = self._batches.take(loaded.slot, len(loaded.keys))
-        return {**batch, "keys": loaded.keys, "replaced": loaded.replaced}
-
-    def _warn(self, unreadable: list[str]) -> None:
-        """Name the first samples that others stand in for; the batches count all of them."""
-        for reason in unreadable[: max(0, _NAMED - self._named)]:
-            _log.warning("data.on_bad_shard: another sample stands in for one that cannot be read: %s", reason)
-        if self._named < _NAMED <= self._named + len(unreadable):
-            _log.warning("data.on_bad_shard: further samples that cannot be read are counted only")
-        self._named += len(unreadable)
+    def _steps(self, loading: Loading) -> Iterator[list[Batch]]:
+        while self._loading is loading:
+            yield [loading.next_batch() for _ in range(self._batches_a_step)]
 
 
 def count_validation_samples(data: DataConfig, max_samples: int | None = None) -> int:
@@ -287,7 +217,3 @@ def _positions(start_step: int, batch_size: int, slots: range, micro_batch_size:
     for step in count(start_step):
         for first in range(0, len(slots), micro_batch_size):
             yield [step * batch_size + slot for slot in slots[first : first + micro_batch_size]]
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -31,8 +31,8 @@ __all__ = ["Fields", "SharedBatches", "Task"]
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each field of one sample."""
 _ALIGNMENT_BYTES = 64  # fields begin where a cache line does
-_IN_PLACE = 2
-"""Batches that may be in use where they lie: that of a step, and the one before until its name is rebound."""
+_IN_PLACE = 3
+"""Batches that may be in use where they lie: that of a step, the one before until its name is rebound, and the next."""
 
 
 class Task(NamedTuple):
@@ -88,7 +88,7 @@ class SharedBatches:
         """The first `rows` rows of a slot that a worker has filled, each field (rows, ...).
 
         They lie in the slot, or are copies: in pinned memory where there is CUDA, so that they can go to the device
-        meanwhile, or else where two batches are in use already.
+        meanwhile, or else where as many batches as may be in use are so already.
         """
         self._look_for_free()
         # By numpy: torch would take several threads to copy, which wait busily for more.

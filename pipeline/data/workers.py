@@ -26,12 +26,13 @@ import cv2
 
 from shards.errors import DataError
 
-__all__ = ["init_worker", "killed_if_late", "signals_held", "stop_processes", "worker_context"]
+__all__ = ["GRACE_SECONDS", "init_worker", "killed_if_late", "signals_held", "stop_processes", "worker_context"]
 
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
-_GRACE_SECONDS = 2.0
+GRACE_SECONDS = 2.0
+"""Time that processes have to end by themselves."""
 
 
 def worker_context() -> BaseContext:
@@ -92,7 +93,7 @@ def init_worker(worker_id: int) -> None:
 
 def stop_processes(processes: Iterable[BaseProcess]) -> None:
     """Give processes that are about to end a moment, then kill those that are still there."""
-    deadline = time.monotonic() + _GRACE_SECONDS
+    deadline = time.monotonic() + GRACE_SECONDS
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
@@ -111,7 +112,7 @@ def killed_if_late(processes: Sequence[BaseProcess]) -> Iterator[None]:
     if not processes:
         yield
         return
-    timer = threading.Timer(_GRACE_SECONDS, kill)
+    timer = threading.Timer(GRACE_SECONDS, kill)
     timer.daemon = True
     timer.start()
     try:

@@ -111,6 +111,7 @@ class TrainingLoop:
             self._watchdog.progress(f"step {step}")
             self._count(figures)
             self._note_samples(micro_batches)
+            del micro_batches  # their memory serves the next ones
             if is_logged:
                 self._log(figures, lr)
             if is_due(step, config.monitor.eval_every_steps, total):

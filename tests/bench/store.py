@@ -2,9 +2,9 @@
 
 The store is a local server of 50 ms latency and 60 MB/s a connection; of its answers a share fails: errors of the
 server, resets, truncated, short and slow bodies. It runs in a process of its own. The samples are of the usual size and
-cost almost nothing to decode. The training is the training stream with two workers: a batch is taken, 40 ms are spent
-on it, the next is taken. All the time in `next` counts as waiting; what local files give in the same run stands beside
-it.
+cost almost nothing to decode. The training is the training stream with two workers: as in the training loop a batch is
+taken, 40 ms are spent on it, it is let go, the next is taken. All the time in `next` counts as waiting; what local
+files give in the same run stands beside it.
 """
 
 import hashlib
@@ -149,6 +149,7 @@ def train(url: str, cache: Path, samples: int) -> Taken:
         got = time.monotonic()
         times_s.append(got - began)
         add_to(digest, batch)
+        del batch
         # A training that has waited does not hurry afterwards.
         time.sleep(max(0.0, got + BATCH_SIZE / RATE - time.monotonic()))
         began = time.monotonic()

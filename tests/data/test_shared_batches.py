@@ -47,7 +47,7 @@ def test_a_batch_is_used_in_its_slot_and_only_the_rows_asked_for() -> None:
     assert all(values.data_ptr() == slot[name].data_ptr() for name, values in taken.items())
 
 
-def test_a_third_batch_that_is_kept_has_memory_of_its_own() -> None:
+def test_batches_that_are_kept_stay_as_they_were() -> None:
     batches = SharedBatches(FIELDS, rows=4, under_way=2)
     kept = []
     for task in islice(batches.tasks([n] for n in range(40)), 40):
