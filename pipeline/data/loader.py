@@ -130,8 +130,12 @@ class TrainStream:
         batch_size, batches_a_step = self._batch_size, self._batches_a_step
 
         def fetch_ahead(number: int) -> None:
-            """Tell the stores what this machine needs from a batch on, or its processes would evict each other's."""
-            coming = mixture.coming_shards((start_step + number // batches_a_step) * batch_size, node_ranks, world_size)
+            """Tell the stores what this machine needs from now on, or its processes would evict each other's shards."""
+            if number % batches_a_step:
+                return
+            # The batch before is in use, so other processes may still wait for theirs of that step.
+            step = start_step + max(0, number // batches_a_step - 1)
+            coming = mixture.coming_shards(step * batch_size, node_ranks, world_size)
             for store, shards in zip(stores, coming, strict=True):
                 store.prefetch(shards)
 

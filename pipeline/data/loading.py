@@ -4,7 +4,7 @@ The dataset is map-style and the batch sampler yields the positions, so torch's 
 order, whatever the number of processes; they come in slots of shared memory. A thread takes them one ahead, which hides
 the message, the tensors and, for a GPU, the copy to pinned memory.
 
-    loading = Loading(pictures, batches, positions, follow, num_workers=2, context=worker_context())
+    loading = Loading(pictures, batches, positions, before_take, num_workers=2, context=worker_context())
     batch = loading.next_batch()
     loading.close()
 """
@@ -45,8 +45,8 @@ class Loading:
         pictures: Makes a batch.
         batches: Where `pictures` makes them, with room for `AHEAD` batches a worker under way.
         positions: Of the samples of each batch.
-        follow: Called with the number of each batch, from 0 on, before it is taken. It must not refer to who holds this
-            object, or neither would ever be gone.
+        before_take: Called with the number of each batch, from 0 on, before it is taken: with workers, while the
+            consumer has the one before. It must not refer to who holds this object, or neither would ever be gone.
         num_workers: Processes.
         context: How they are started; None without processes.
     """
@@ -56,7 +56,7 @@ class Loading:
         pictures: Pictures,
         batches: SharedBatches,
         positions: Iterable[list[int]],
-        follow: Callable[[int], None],
+        before_take: Callable[[int], None],
         num_workers: int,
         context: BaseContext | None,
     ) -> None:
@@ -77,9 +77,11 @@ class Loading:
         self._workers = [child for child in multiprocessing.active_children() if child not in others]
         # Also at exit: multiprocessing would wait for ever for workers that do not heed SIGTERM.
         self._end_workers = weakref.finalize(self, stop_processes, self._workers)
-        # torch ends its workers when its iterator is gone, so only the generator may refer to it.
-        self._taken = _taken(loaded, batches, follow)
-        self._ahead = OneAhead(self._taken, GRACE_SECONDS) if num_workers else None
+        cuda_device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        # torch ends its workers when its iterator is gone, so only this generator may refer to it.
+        self._taken = _take(loaded, batches, before_take, cuda_device)
+        if num_workers:
+            self._taken = OneAhead(self._taken, GRACE_SECONDS)
         self._named = 0
         self.fetched_bytes = 0
         """What the worker processes have fetched from remote stores for the batches so far."""
@@ -91,7 +93,7 @@ class Loading:
             DataError: A sample is damaged, or a worker died.
         """
         try:
-            loaded, tensors = next(self._ahead or self._taken)
+            loaded, tensors = next(self._taken)
         except (RuntimeError, ConnectionError, EOFError) as error:
             # A worker that dies while it hands over a batch breaks the connection instead.
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
@@ -111,10 +113,10 @@ class Loading:
     def close(self) -> None:
         """End the processes: those that take longer than a moment, as in a fetch that is stuck, are killed."""
         with killed_if_late(self._workers):  # torch would wait seconds for each
-            if self._ahead is not None:
-                self._ahead.close()
-            del self._ahead, self._taken
-        self._end_workers()
+            if isinstance(self._taken, OneAhead):
+                self._taken.close()
+            del self._taken
+            self._end_workers()
 
     def _warn(self, unreadable: list[str]) -> None:
         """Name the first samples that others stand in for; the batches count all of them."""
@@ -125,12 +127,19 @@ class Loading:
         self._named += len(unreadable)
 
 
-def _taken(
-    loaded: Iterator[Loaded | DataError], batches: SharedBatches, follow: Callable[[int], None]
+def _take(
+    loaded: Iterator[Loaded | DataError],
+    batches: SharedBatches,
+    before_take: Callable[[int], None],
+    cuda_device: int | None,
 ) -> Iterator[tuple[Loaded | DataError, dict[str, Tensor]]]:
     """What torch hands out, and the tensors in its slot; of an error none."""
+    if cuda_device is not None:
+        torch.cuda.set_device(
+            cuda_device
+        )  # it belongs to a thread: pinned memory would else open the first GPU as well
     for number in count():
-        follow(number)
+        before_take(number)
         one = next(loaded)
         if isinstance(one, DataError):
             yield one, {}

@@ -43,14 +43,15 @@ class OneAhead(Iterator[Item], Generic[Item]):
     def __next__(self) -> Item:
         if self._has_ended:
             raise StopIteration
+        self._has_ended = True  # unless an item is handed over: what a signal's handler raises here may lose one
         item, error = self._made.get()
         if error is not None:
-            self._has_ended = True
             try:
                 raise error
             finally:
                 del error  # its traceback would else refer to this frame, and the frame to it
         self._wanted.put(True)
+        self._has_ended = False
         return item  # type: ignore[return-value]  # None only with an error, or where the source gave it
 
     def close(self) -> None:
@@ -72,4 +73,5 @@ def _make(source: Iterator[Any], wanted: "SimpleQueue[bool]", made: "SimpleQueue
             made.put((next(source), None))
         except BaseException as error:
             made.put((None, error))
+            del source, made  # the error's traceback refers to this frame
             return

@@ -19,6 +19,7 @@ budget's clock counts the time a machine sleeps, as the services that end sessio
 import os
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,13 +177,17 @@ class Session:
             elif now - self._urgent_since > _ONE_WISH_SECONDS:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(self._process, number)
-        self._interrupt()
+        self._interrupt(frame)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        self._interrupt()
+        self._interrupt(frame)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, frame: FrameType | None) -> None:
         if self._reserve_seconds is None or os.getpid() != self._process:
+            return
+        if frame is not None and frame.f_code.co_filename == weakref.__file__:
+            # Where a signal ends up that came during a long garbage collection. What its callbacks raise Python prints
+            # and drops, so the next look raises.
             return
         reason = self.stop_reason(self._reserve_seconds)
         # Not again while the first one unwinds; but it may have been lost where Python ignores all that is raised.

@@ -50,6 +50,7 @@ _WAITS = (
     ("torch/cuda/", "waits for its GPU, and with it perhaps for the other processes"),
     ("torch/autograd/", "computes gradients, or waits for those of the other processes"),
     ("torch/utils/data/", "waits for its loader processes"),
+    ("pipeline/data/one_ahead", "waits for its loader processes"),
     ("pipeline/data/", "waits for data"),
 )
 

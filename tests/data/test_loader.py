@@ -417,6 +417,25 @@ def test_a_killed_worker_is_a_clear_error(open_stream: Any) -> None:
         list(islice(steps, 10))
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops processes")
+def test_closing_does_not_wait_for_stuck_workers_and_steps_can_be_asked_again(open_stream: Any) -> None:
+    before = set(multiprocessing.active_children())
+    stream = open_stream({"num_workers": 2})
+    steps = stream.steps(0)
+    next(steps)
+    workers = set(multiprocessing.active_children()) - before
+    time.sleep(1)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    for _ in range(5):  # what is ready: two of each worker, and one ahead; then the thread is stuck
+        next(steps)
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 3.5
+    assert not any(worker.is_alive() for worker in workers)
+    assert next(stream.steps(5))[0]["positions"].tolist() == list(range(40, 48))
+
+
 def test_a_temporary_folder_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
     folder.mkdir()

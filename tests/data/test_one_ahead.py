@@ -1,4 +1,5 @@
 import gc
+import signal
 import subprocess
 import sys
 import threading
@@ -122,6 +123,39 @@ def test_a_stuck_source_does_not_hold_up_closing_and_ends_later() -> None:
     assert "one-ahead" in threads()
     source.gate.set()
     wait_until_no_thread_is_left()
+
+
+def test_what_a_signal_raises_while_it_waits_ends_it() -> None:
+    def stop(number: int, frame: object) -> None:
+        raise InterruptedError
+
+    source = Source(gated=1)
+    items = OneAhead(source, 10)
+    next(items)
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(InterruptedError):
+            next(items)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    source.gate.set()
+    assert list(items) == []
+    items.close()
+
+
+def test_an_error_that_nobody_asked_for_keeps_nothing_of_the_source() -> None:
+    source = Source(gated=0)
+    gone = weakref.ref(source)
+    source.made = None  # type: ignore[assignment]  # so that it fails
+    items = OneAhead(source, 10)
+    gc.disable()
+    try:
+        wait_until_no_thread_is_left()
+        del source, items
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_one_that_is_forgotten_ends_its_thread_and_lets_the_source_go() -> None:

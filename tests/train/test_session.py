@@ -1,9 +1,13 @@
+import _thread
+import functools
 import multiprocessing
+import operator
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from itertools import product
 from pathlib import Path
 
@@ -116,6 +120,31 @@ def hit(run_dir: Path, number: int) -> bool:
 
 def test_a_signal_at_any_moment_of_the_beginning_of_a_wait_leaves_no_timer(tmp_path):
     assert [hit(tmp_path, number) for number in range(1, 4)] == [True, True, True]
+
+
+class Signalling(weakref.ref):
+    """Lets a signal arrive in C, as during a garbage collection; a Python callback would handle it at once."""
+
+    arrive = functools.partial(_thread.interrupt_main, signal.SIGTERM)
+
+
+def test_a_signal_during_a_garbage_collection_is_not_lost_in_its_callbacks(tmp_path):
+    class Thing:
+        pass
+
+    known, things = weakref.WeakValueDictionary(), [Thing()]
+    known[0] = things[0]  # what it does when the thing is gone is the first Python code after the signal
+    signalling = Signalling(things[0], operator.methodcaller("arrive"))  # called before it, being newer
+
+    def wait(session):
+        with session.interruptible():
+            things.clear()
+            assert session.stop_reason() == "received SIGTERM"
+            time.sleep(5)
+
+    with Session(SessionConfig(), tmp_path) as session, pytest.raises(Interrupted, match="received SIGTERM"):
+        wait(session)
+    assert signalling() is None
 
 
 class FakeClock:
