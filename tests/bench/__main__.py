@@ -19,8 +19,21 @@ from typing import Any
 
 from .rows import Row, table
 
-SPEED = ("start", "order", "loader", "store", "loss", "network", "cpu", "fed", "checkpoint", "packing", "scale")
-OTHERS = ("gpu", "labels", "degraded", "web")
+SPEED = (
+    "start",
+    "order",
+    "loader",
+    "store",
+    "loss",
+    "network",
+    "cpu",
+    "fed",
+    "floors",
+    "checkpoint",
+    "packing",
+    "scale",
+)
+OTHERS = ("gpu", "labels", "degraded", "web", "match_size")
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "opencv-python-headless", "pillow", "webdataset")
 
 

@@ -86,6 +86,7 @@ def measure(device: str) -> dict[str, float]:
                 micro_batches = next(batches)
                 waited += time.perf_counter() - asked
                 step(micro_batches)
+                del micro_batches  # as the training loop does
             seconds["fed_s"].append((time.perf_counter() - begin) / rounds)
             seconds["wait_s"].append(waited / rounds)
             seconds["at_hand_s"].append(timed(lambda: step([at_hand]), rounds))
