@@ -135,9 +135,8 @@ def _take(
 ) -> Iterator[tuple[Loaded | DataError, dict[str, Tensor]]]:
     """What torch hands out, and the tensors in its slot; of an error none."""
     if cuda_device is not None:
-        torch.cuda.set_device(
-            cuda_device
-        )  # it belongs to a thread: pinned memory would else open the first GPU as well
+        # Each thread has its own: pinned memory might else open the first GPU as well.
+        torch.cuda.set_device(cuda_device)
     for number in count():
         before_take(number)
         one = next(loaded)
