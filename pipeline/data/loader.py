@@ -126,6 +126,7 @@ class TrainStream:
         batches = SharedBatches(fields, self._micro_batch_size, under_way=AHEAD * self._num_workers)
         pictures = Pictures(self._stores, self._mixture, self._data, self._seed, batches, self._dense)
         positions = _positions(start_step, self._batch_size, self._slots, self._micro_batch_size)
+        # Names of their own, as what the loading calls must not refer to this stream.
         stores, mixture, node_ranks, world_size = self._stores, self._mixture, self._node_ranks, self._world_size
         batch_size, batches_a_step = self._batch_size, self._batches_a_step
 

@@ -2,8 +2,8 @@
 
 Rates: a product of matrices, a copy in memory, a file read that is not in memory and one written to the disk, JPEGs
 decoded by one thread. A step's floors: its arithmetic (three passes) at the rate of the product; the bytes that it
-moves at the rate of the copy; its pictures read from the disk; and decoded. What moves: each weight, gradient and
-momentum once as often as SGD and the backward pass touch them; the output of each convolution as often as the passes
+moves at the rate of the copy; its pictures read from the disk; and decoded. What moves: weights, gradients and moments
+as often as the passes, AdamW and the moving average touch them; the output of each convolution as often as the passes
 touch it, as if nothing stayed in a cache. The step itself is measured in the same run.
 """
 
@@ -30,10 +30,12 @@ from shards.sources.synthetic import test_scene
 from . import fed
 from .rows import Row
 
+RUNS = Path("runs")  # on the disk that shards are read from; temporary folders may lie in memory
 FILE_BYTES = 1 << 30
 COPY_BYTES = 1 << 29
 ROUNDS = 5
-WEIGHT_PASSES = 8  # weight: read on both ways, by SGD, written; gradient: written, read; momentum: read, written
+WEIGHT_PASSES = 13  # weight: read on both ways, by AdamW and the average, written; gradient: written, read; two moments
+# and the average: read, written
 OUTPUT_PASSES = 6  # written, read; read again on the way back; its gradient written, read for inputs and for weights
 
 
@@ -77,8 +79,9 @@ def copy_rate() -> float:
 
 def disk_rates() -> dict[str, float]:
     """GB/s of a file written until it is on the disk, and of one read that is not in memory."""
+    RUNS.mkdir(exist_ok=True)
     data = np.random.default_rng(0).bytes(1 << 24)
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir=RUNS) as folder:
         path = Path(folder, "file")
         began = time.perf_counter()
         with path.open("wb") as file:
@@ -87,7 +90,8 @@ def disk_rates() -> dict[str, float]:
             file.flush()
             os.fsync(file.fileno())
             write_s = time.perf_counter() - began
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if hasattr(os, "posix_fadvise"):  # elsewhere it is read from memory
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         buffer = bytearray(len(data))
         began = time.perf_counter()
         with path.open("rb", buffering=0) as file:

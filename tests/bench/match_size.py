@@ -64,9 +64,10 @@ def rows(record: dict[str, Any]) -> list[Row]:
     for name, sizes in record.items():
         used = sizes[str(USED_PX)]
         for size_px, told in sizes.items():
-            for key, better in (("ordinal_error_percent", "lower"), ("coverage_percent", "higher"), ("cpu_s", "lower")):
-                row = Row(f"match size: {key}, {name}, {size_px} px", told[key], "", "768 px", used[key], better)  # type: ignore[arg-type]
-                found.append(row)
+            for key, what, unit in (("ordinal_error_percent", "wrong order", "%"), ("cpu_s", "processor time", "s")):
+                if told is not used:
+                    row_name = f"match size: {what}, {name}, {size_px} px"
+                    found.append(Row(row_name, told[key], unit, f"{USED_PX} px", used[key], "lower"))
     return found
 
 

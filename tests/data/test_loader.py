@@ -405,13 +405,17 @@ def test_leaving_without_closing_does_not_hang(dataset: Path) -> None:
     assert (process.returncode, err) == (0, "")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_killed_worker_is_a_clear_error(open_stream: Any) -> None:
+def started(stream: TrainStream) -> tuple[Iterator[list[Batch]], list[Any]]:
+    """Steps of which the first has been taken, and the processes of its workers."""
     before = set(multiprocessing.active_children())
-    stream = open_stream({"num_workers": 1})
     steps = stream.steps(0)
     next(steps)
-    (worker,) = set(multiprocessing.active_children()) - before
+    return steps, [child for child in multiprocessing.active_children() if child not in before]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_killed_worker_is_a_clear_error(open_stream: Any) -> None:
+    steps, (worker,) = started(open_stream({"num_workers": 1}))
     worker.kill()
     with pytest.raises(DataError, match=r"a loader process died.*lower data\.num_workers"):
         list(islice(steps, 10))
@@ -419,11 +423,8 @@ def test_a_killed_worker_is_a_clear_error(open_stream: Any) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops processes")
 def test_closing_does_not_wait_for_stuck_workers_and_steps_can_be_asked_again(open_stream: Any) -> None:
-    before = set(multiprocessing.active_children())
     stream = open_stream({"num_workers": 2})
-    steps = stream.steps(0)
-    next(steps)
-    workers = set(multiprocessing.active_children()) - before
+    steps, workers = started(stream)
     time.sleep(1)
     for worker in workers:
         os.kill(worker.pid, signal.SIGSTOP)

@@ -171,7 +171,7 @@ def test_one_that_is_forgotten_ends_its_thread_and_lets_the_source_go() -> None:
 
 def test_at_exit_the_thread_is_not_cut_off_in_its_source() -> None:
     code = """
-import time, torch
+import torch
 from pipeline.data.one_ahead import OneAhead
 
 def source():

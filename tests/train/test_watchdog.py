@@ -290,7 +290,7 @@ def test_a_worker_that_is_stuck_ends_a_process_alone(tmp_path, dataset):
     finally:
         left = life.wait_until_gone(10)
     assert not left, "the stuck worker is killed as well"
-    assert "waits for its loader processes at pipeline/data/" in read_status(run.path).reason
+    assert "waits for its loader processes at pipeline/data/one_ahead.py" in read_status(run.path).reason
 
 
 @pytest.mark.slow
