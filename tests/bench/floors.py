@@ -34,8 +34,8 @@ RUNS = Path("runs")  # on the disk that shards are read from; temporary folders 
 FILE_BYTES = 1 << 30
 COPY_BYTES = 1 << 29
 ROUNDS = 5
-WEIGHT_PASSES = 13  # weight: read on both ways, by AdamW and the average, written; gradient: written, read; two moments
-# and the average: read, written
+WEIGHT_PASSES = 13
+"""Weight: read on both ways, by AdamW and by the average, written; gradient, two moments, average: read, written."""
 OUTPUT_PASSES = 6  # written, read; read again on the way back; its gradient written, read for inputs and for weights
 
 
