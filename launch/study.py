@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.arguments import CommandParser
-from launch.cli import run_command
+from launch.cli import EXIT_DIVERGED, run_command
 
 if TYPE_CHECKING:
     from launch.recipe import Recipe
@@ -57,15 +57,18 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     ended = None if args.page_only else _conduct(args, places, runs, configure, own)
     _write_page(args, places, runs, recipe, _command(arguments))
-    if ended is not None:
-        _say_end(ended, arguments)
-    return 0
+    if ended is None:
+        return 0
+    _say_end(ended, arguments)
+    return EXIT_DIVERGED if ended.diverged else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m launch.study",
         description="Train the losses and settings of the paper on web stereo pictures, measure them, write a page.",
+        epilog="exit code: 0 the study is complete or stopped in order (its last lines say which), 1 a run diverged, "
+        "2 the command could not be carried out",
     )
     parser.add_argument(
         "--preset",
@@ -192,24 +195,34 @@ def _conduct(
 
 
 def _prepare(args: argparse.Namespace, places: "Places", name: str) -> None:
-    """Pack a dataset, or draw it from another one, unless it is complete."""
+    """Pack a dataset, or draw it from another one, unless it is complete.
+
+    Raises:
+        ShardError: Another dataset lies in its place, made with other settings or from other pictures.
+        SourceError: The pictures are not there.
+    """
     from launch import shards
     from pipeline.study.plan import CLEANED, PACKING, SUBSETS
-    from pipeline.study.subsets import write_subset
+    from pipeline.study.subsets import is_drawn, write_subset
     from shards.errors import SourceError
-    from shards.manifest import MANIFEST_NAME
+    from shards.finished import finished_dataset
+    from shards.pack import dataset_settings
 
-    folder = places.dataset(name)
-    if (folder / MANIFEST_NAME).exists():
-        return
-    print(f"\nmaking the dataset {folder}; it is kept for later", flush=True)
+    folder, whole = str(places.dataset(name)), str(places.dataset(CLEANED))
+    begin = f"\nmaking the dataset {folder}; it is kept for later"
     if name in SUBSETS:
-        print(f"{write_subset(str(places.dataset(CLEANED)), str(folder), SUBSETS[name])} training pictures", flush=True)
+        if not is_drawn(whole, folder):
+            print(begin, flush=True)
+            print(f"{write_subset(whole, folder, SUBSETS[name])} training pictures", flush=True)
         return
+    own = [f"out={folder}", *PACKING[name]]
+    if finished_dataset(folder, dataset_settings(_recipe(args, *own).pack_config())) is not None:
+        return
+    print(begin, flush=True)
     source = [f"source.path={args.pictures}"] if args.pictures else []
     config = args.config or f"configs/study_{args.preset}.yaml"
     try:
-        shards.main(["--config", config, *source, *args.overrides, f"out={folder}", *PACKING[name]])
+        shards.main(["--config", config, *source, *args.overrides, *own])
     except SourceError as error:
         raise SourceError(f"{error}; --pictures PATH names another collection of web stereo pairs") from error
 

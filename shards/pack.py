@@ -38,7 +38,7 @@ from shards.split import plan_splits
 from shards.storage import join, shown
 from shards.writer import DatasetWriter
 
-__all__ = ["PackReport", "Progress", "Stage", "pack"]
+__all__ = ["PackReport", "Progress", "Stage", "dataset_settings", "pack"]
 
 Stage = Literal["compared", "packed"]
 Progress = Callable[[Stage, int, int, int, Mapping[str, int]], None]
@@ -93,7 +93,7 @@ def pack(
     opened_source.cache_clear()  # this process may have packed from an older listing
     source = open_source(config.source)
     items = source.items()
-    defines = _what_defines(config)
+    defines = dataset_settings(config)
     _note_unmatched_decisions(config, items, say)
     with (
         DatasetWriter(
@@ -166,7 +166,7 @@ def _near_duplicates(
     return found
 
 
-def _what_defines(config: PackConfig) -> dict[str, Any]:
+def dataset_settings(config: PackConfig) -> dict[str, Any]:
     """The settings on which the content depends: not the destination, the number of processes or whose disk it was."""
     source = config.source.model_dump(mode="json")
     if isinstance(config.source, CollectionConfig):

@@ -8,7 +8,7 @@ the parents.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from shards.split import draw_split
 from shards.storage import shown
 from shards.writer import DatasetWriter
 
-__all__ = ["ByList", "ByShare", "Rearranged", "merge_datasets", "split_dataset"]
+__all__ = ["ByList", "ByShare", "Rearranged", "merge_datasets", "parent", "split_dataset"]
 
 Progress = Callable[[str, int, int], None]
 """Called with: what is done, samples done, samples in all."""
@@ -97,7 +97,7 @@ def split_dataset(
     how: dict[str, Any] = (
         {"val_share": rule.val_share} if isinstance(rule, ByShare) else {"val_listed": len(rule.names)}
     )
-    config = {"made_by": "split", **how, "parents": [_parent(manifest)]}
+    config = {"made_by": "split", **how, "parents": [parent(manifest)]}
     goes_to = iter(splits)
     with DatasetWriter(out, shard_bytes=shard_bytes, config=config) as writer:
         for done, stored in enumerate(_all_samples(url, manifest), start=1):
@@ -140,7 +140,7 @@ def merge_datasets(
     rejects: Counter[str] = Counter()
     for manifest in manifests:
         rejects.update(manifest.rejects)
-    parents = [_parent(manifest, prefix) for manifest, prefix in zip(manifests, prefixes, strict=True)]
+    parents = [parent(manifest, prefix) for manifest, prefix in zip(manifests, prefixes, strict=True)]
     seen: list[_Seen] = []
     with DatasetWriter(out, shard_bytes=shard_bytes, config={"made_by": "merge", "parents": parents}) as writer:
         for url, manifest, prefix in zip(urls, manifests, prefixes, strict=True):
@@ -219,6 +219,7 @@ def _refuse_common_keys(urls: Sequence[str], manifests: Sequence[Manifest], pref
             owner[key] = url
 
 
-def _parent(manifest: Manifest, prefix: str = "") -> Mapping[str, Any]:
-    parent: dict[str, Any] = {"fingerprint": manifest.fingerprint, "config": manifest.config}
-    return parent | ({"prefix": prefix} if prefix else {})
+def parent(manifest: Manifest, prefix: str = "") -> dict[str, Any]:
+    """What the manifest of a dataset made from others keeps of one of them."""
+    known: dict[str, Any] = {"fingerprint": manifest.fingerprint, "config": manifest.config}
+    return known | ({"prefix": prefix} if prefix else {})

@@ -24,23 +24,21 @@ from filelock import FileLock, Timeout
 
 from shards.carry import Verified, verify
 from shards.errors import ShardError
+from shards.finished import finished_dataset
 from shards.format import Sample, encode_sample, read_sample
 from shards.index import MAX_SAMPLE_BYTES, ROW, Row, encode_index, members_digest, split_members
 from shards.journal import Write
 from shards.manifest import (
-    MANIFEST_NAME,
     IndexEntry,
     Manifest,
     ShardEntry,
     SplitEntry,
     SplitName,
     publish_manifest,
-    read_manifest,
 )
 from shards.names import is_sample_key
 from shards.open_shard import MAX_MEMBER_NAME_BYTES, TAR_END_BYTES, OpenShard, members_span
 from shards.storage import (
-    exists,
     join,
     list_names,
     local_path,
@@ -80,7 +78,7 @@ class DatasetWriter:
         self._begun = False
         self._lock = _take_lock(out)
         try:
-            self._existing = self._finished_before()
+            self._existing = finished_dataset(out, self._config)
         except ShardError:
             self._lock.release()
             raise
@@ -225,19 +223,6 @@ class DatasetWriter:
     ) -> None:
         self.close()
 
-    def _finished_before(self) -> Manifest | None:
-        """The finished dataset at `out`, if there is one; it must be of the same settings."""
-        if not exists(join(self._out, MANIFEST_NAME)):
-            return None
-        existing = read_manifest(self._out)
-        if existing.config != self._config:
-            changed = sorted(_differing(existing.config, self._config))
-            raise ShardError(
-                f"{shown(self._out)} holds a finished dataset made with other settings ({', '.join(changed)}); "
-                "choose another `out`, or delete that folder first"
-            )
-        return existing
-
     def _restore(self, writes: Sequence[Write], found: Verified) -> "_Split":
         """The state after these writes of one split. Its last shard grows again, even if it had been finished."""
         state = _Split(writes[0].split)
@@ -329,15 +314,3 @@ def _take_lock(out: str) -> FileLock:
     except OSError as error:
         raise ShardError(f"{lock.lock_file}: cannot lock it ({error.strerror}); remove it or set TMPDIR") from error
     return lock
-
-
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """Dotted names of the settings in which two configs differ."""
-    found = set()
-    for key in old.keys() | new.keys():
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found |= _differing(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.add(f"{prefix}{key}")
-    return found

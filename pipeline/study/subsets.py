@@ -8,12 +8,14 @@ The pictures of a smaller share are among those of a larger one.
 
 from collections.abc import Sequence
 
-from shards.manifest import read_manifest
+from shards.errors import ShardError
+from shards.manifest import MANIFEST_NAME, read_manifest
 from shards.randomness import digest_key
 from shards.reading import stored_samples
-from shards.rearrange import ByList, split_dataset
+from shards.rearrange import ByList, parent, split_dataset
+from shards.storage import exists, join, shown
 
-__all__ = ["left_out", "write_subset"]
+__all__ = ["is_drawn", "left_out", "write_subset"]
 
 _SHARD_BYTES = 256 * 1024**2
 
@@ -29,6 +31,19 @@ def left_out(keys: Sequence[str], share: float) -> list[str]:
     ranked = sorted(keys, key=lambda key: digest_key("study subset", key))
     kept = min(max(1, round(share * len(ranked))), len(ranked) - 1)
     return ranked[kept:]
+
+
+def is_drawn(url: str, out: str) -> bool:
+    """Whether a subset of the dataset at `url` lies at `out`.
+
+    Raises:
+        ShardError: One of another dataset lies there, such as of an earlier packing.
+    """
+    if not exists(join(out, MANIFEST_NAME)):
+        return False
+    if read_manifest(out).config.get("parents") != [parent(read_manifest(url))]:
+        raise ShardError(f"{shown(out)} was drawn from another dataset than {shown(url)} now is; delete that folder")
+    return True
 
 
 def write_subset(url: str, out: str, share: float) -> int:

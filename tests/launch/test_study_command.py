@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import study
+from launch import shards, study
 from launch.cli import run_command
 from pipeline.study.plan import plan
 from pipeline.train.status import read_status
@@ -78,6 +78,17 @@ def test_the_plan_trains_nothing_and_without_results_there_is_no_page(tmp_path, 
     assert run_command(study.main, arguments(tmp_path, "--page-only")) == 0
     assert "no run is judged yet" in capsys.readouterr().out
     assert not (tmp_path / "study").exists() and not (tmp_path / "docs").exists()
+
+
+def test_shards_that_other_settings_made_are_not_trained_on(tmp_path, capsys):
+    words = arguments(tmp_path, "--only", "size", "--max-hours", "1e-9", "source.train=2", "source.val=2")
+    pack = ["--config", f"{tmp_path}/recipe.yaml", f"out={tmp_path}/study/shards/cleaned", "source.train=2"]
+    assert run_command(shards.main, [*pack, "source.val=2", "shards.pairs.num_pairs=61"]) == 0
+    capsys.readouterr()
+    assert run_command(study.main, words) == 2
+    assert "study/shards/cleaned holds a finished dataset made with other settings (shards.pairs.num_pairs)" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

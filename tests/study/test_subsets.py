@@ -1,7 +1,8 @@
 import pytest
 
 from pipeline.data.store import ShardStore
-from pipeline.study.subsets import left_out, write_subset
+from pipeline.study.subsets import is_drawn, left_out, write_subset
+from shards.errors import ShardError
 
 from ..data.small_dataset import write_dataset
 
@@ -36,3 +37,14 @@ def test_a_subset_trains_on_its_share_alone(tmp_path):
     keys = [half.read(n).key for n in range(len(half))]
     everything = [whole.read(n).key for n in range(len(whole))]
     assert set(keys) == kept(0.5, everything)
+
+
+def test_a_subset_of_another_dataset_is_refused(tmp_path):
+    whole, half = str(tmp_path / "all"), str(tmp_path / "half")
+    write_dataset(tmp_path / "all", samples=12, val=3)
+    assert not is_drawn(whole, half)
+    write_subset(whole, half, 0.5)
+    assert is_drawn(whole, half)
+    write_dataset(tmp_path / "other", samples=13, val=3)
+    with pytest.raises(ShardError, match=r"half was drawn from another dataset than .*other now is"):
+        is_drawn(str(tmp_path / "other"), half)
