@@ -23,6 +23,7 @@ __all__ = [
     "RunError",
     "ShardError",
     "SourceError",
+    "first_line",
 ]
 
 
@@ -69,3 +70,8 @@ class RunError(DepthRankError):
 
 class DivergedError(DepthRankError):
     """Loss or gradients are not finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, short enough to be part of a message."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

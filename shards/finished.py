@@ -1,6 +1,6 @@
 """Whether a place holds a finished dataset already, and of which settings.
 
-    if finished_dataset("runs/web-shards", dataset_settings(config)) is None: ...     # it is still to be packed
+if finished_dataset("runs/web-shards", dataset_settings(config)) is None: ...     # it is still to be packed
 """
 
 import json

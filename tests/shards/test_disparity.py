@@ -17,12 +17,12 @@ def test_decoding_gives_the_disparity_back(offset, scale):
     codes, coding = encode_disparity(disparity, known)
     assert codes.dtype == np.uint16
     np.testing.assert_array_equal(codes > 0, known)
-    assert (codes[known].min(), codes.max()) == (1, 65535)
+    assert (codes[known].min(), codes.max()) == (7, 65535)
     back, back_known = decode_disparity(codes, json.loads(json.dumps(coding)))
     np.testing.assert_array_equal(back_known, known)
     assert np.isnan(back[~known]).all()
     span = float(np.ptp(disparity[known]))
-    np.testing.assert_allclose(back[known], disparity[known], atol=span / 65534 + 1e-6 * abs(offset))
+    np.testing.assert_allclose(back[known], disparity[known], atol=span / 8191 / 2 + 1e-6 * abs(offset))
 
 
 def test_order_is_kept_and_larger_is_nearer():
@@ -30,7 +30,7 @@ def test_order_is_kept_and_larger_is_nearer():
     codes, _ = encode_disparity(disparity, known)
     order = np.argsort(disparity[known], kind="stable")
     assert (np.diff(codes[known][order].astype(int)) >= 0).all()
-    assert len(np.unique(codes[known])) > 0.95 * known.sum()
+    assert len(np.unique(codes[known])) > 0.7 * known.sum()  # of random numbers in 8,192 steps, most are alone
 
 
 def test_gross_outliers_become_unknown_and_nothing_ties_at_the_ends():
@@ -41,7 +41,7 @@ def test_gross_outliers_become_unknown_and_nothing_ties_at_the_ends():
     assert coding["outliers"] == 3
     assert (codes[0, :3] == 0).all()
     assert (codes == 65535).sum() == 1
-    assert (codes == 1).sum() == 1
+    assert (codes == 7).sum() == 1
 
 
 def test_unknown_values_are_not_looked_at():
@@ -54,7 +54,7 @@ def test_unknown_values_are_not_looked_at():
 
 def test_constant_and_empty_maps():
     codes, coding = encode_disparity(np.full((3, 4), 2.5), np.ones((3, 4), dtype=bool))
-    assert (codes == 1).all()
+    assert (codes == 7).all()
     np.testing.assert_array_equal(decode_disparity(codes, coding)[0], 2.5)
     assert not encode_disparity(np.ones((3, 4)), np.zeros((3, 4), dtype=bool))[0].any()
 
