@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from model.losses import Loss
 from pipeline.data.colour import apply_colour
@@ -93,7 +94,7 @@ class OptimizerStep:
         self._batch_size = config.train.batch_size
         self._sums_pairs = config.train.reduction == "sum"
         self._memory_format = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        self._max_norm = config.optim.clip_grad_norm or float("inf")
+        self._max_norm = config.optim.clip_grad_norm
         self._clipped_steps = torch.zeros((), dtype=torch.int64, device=machine.device)
         self._parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
         self._overflows_in_a_row = 0
@@ -141,13 +142,14 @@ class OptimizerStep:
             self.empty_steps += 1
             return None
         terms = self._backward(micro_batches, scales)
-        grad_norm: Tensor = self._machine.accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+        grad_norm = self._clipped_grad_norm()
         keys = [key for batch in micro_batches for key in batch["keys"]]
         finite = torch.isfinite(terms).all()
         if self._machine.accelerator.scaler is None:
             finite = finite & torch.isfinite(grad_norm)
         self._check(finite, step, keys)
-        self._clipped_steps += (grad_norm > self._max_norm) & torch.isfinite(grad_norm)
+        if self._max_norm is not None:
+            self._clipped_steps += (grad_norm > self._max_norm) & torch.isfinite(grad_norm)
         before = [parameter.detach().clone() for parameter in self._parameters] if with_norms else []
         set_learning_rate(self._optimizer, lr)
         self._optimizer.step()
@@ -204,6 +206,15 @@ class OptimizerStep:
             terms += total.detach() * scale
         reduced: Tensor = machine.accelerator.reduce(terms, "sum")
         return reduced
+
+    def _clipped_grad_norm(self) -> Tensor:
+        """l2 norm of the gradient before it is clipped, which without a bound is not even multiplied by 1."""
+        accelerator = self._machine.accelerator
+        if self._max_norm is not None:
+            clipped: Tensor = accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+            return clipped
+        accelerator.unscale_gradients()
+        return get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
 
     def _check(self, finite: Tensor, step: int, keys: list[str]) -> None:
         """On the CPU look at once; on a GPU send the flag on its way and look at the previous one."""

@@ -149,6 +149,24 @@ def test_clipping_shortens_the_whole_gradient(net):
         assert run_step(copy.deepcopy(net), config, [batch])[0].clipped_steps == clipped_steps
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_bound_that_no_gradient_reaches_changes_nothing(net, scaled):
+    batch, nets, norms = make_batch(), [], []
+    for limit in (None, 1e9):
+        trained, config = copy.deepcopy(net), make_config(clip_grad_norm=limit)
+        if scaled:
+            figures = make_scaled_step(trained, config)[0].run([batch], 0.1, 1)
+        else:
+            _, figures = run_step(trained, config, [batch])
+        nets.append(trained)
+        norms.append(float(figures.grad_norm))
+    assert (
+        norms[0] == norms[1] == pytest.approx(float(run_step(copy.deepcopy(net), make_config(), [batch])[1].grad_norm))
+    )
+    for free, bounded in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(free, bounded)
+
+
 def test_norms_of_parameters_and_update_are_those_of_all_trained_weights(net):
     trained = copy.deepcopy(net)
     _, figures = run_step(trained, make_config(), [make_batch()], with_norms=True)
