@@ -229,6 +229,7 @@ def test_nothing_waits_for_the_device(config):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # that it is a prototype
 @every_loss
 def test_on_a_gpu_the_losses_are_the_same_and_wait_for_nothing(config):
     batch, prediction = make_batch(), make_prediction()
@@ -237,8 +238,8 @@ def test_on_a_gpu_the_losses_are_the_same_and_wait_for_nothing(config):
     moved, loss = prediction.cuda().requires_grad_(), build_loss(config)
     weights = loss.weights.cuda()
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         sums = loss(moved, on_device)
         found = (weights * sums.total / sums.count).sum()
         found.backward()

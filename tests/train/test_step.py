@@ -64,7 +64,8 @@ def split(batch, sizes):
 
 def run_step(net, config, micro_batches, lr=0.1, **options):
     machine = open_machine(config)
-    prepared, optimizer = machine.accelerator.prepare(net.train(), build_optimizer(net, config.optim))
+    optimizer = build_optimizer(net, config.optim, scales_loss=config.train.precision == "fp16")
+    prepared, optimizer = machine.accelerator.prepare(net.train(), optimizer)
     step = OptimizerStep(machine, prepared, optimizer, build_loss(config.loss), config)
     return step, step.run(micro_batches, lr, 1, **options)
 

@@ -486,8 +486,9 @@ def test_other_processes_than_before_get_generators_that_differ(tmp_path, datase
 @pytest.mark.parametrize("decoder", ["redweb", "sgr"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_deterministic_run_on_a_gpu_resumes_bit_for_bit(tmp_path, dataset, loss, decoder, precision):
-    """In programs of their own, as CUDA must not have started before."""
-    check_deterministic_run(tmp_path, dataset, loss, decoder, precision, ACCELERATE_USE_CPU="false")
+    """In programs of their own; they start CUDA before they train, so they are given the workspace from outside."""
+    on_the_gpu = {"ACCELERATE_USE_CPU": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    check_deterministic_run(tmp_path, dataset, loss, decoder, precision, **on_the_gpu)
 
 
 def check_deterministic_run(tmp_path, dataset, loss, decoder, precision, **environment):
