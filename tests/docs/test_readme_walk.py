@@ -85,7 +85,13 @@ def run(root: Path, argv: list[str]) -> str:
     done = subprocess.run(
         [*argv, *SMALLER.get(module, SMALLER.get(f"{module} {recipe}", []))],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "PATH": f"{here}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "PATH": f"{here}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",  # two processes need two GPUs, or none
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -71,7 +71,7 @@ def port():
 def command(run, tmp_path):
     """The real command: its port, its process, and the folder that is its temporary and its current one."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *sys.path]))}
-    line = [sys.executable, "-m", "launch.demo", "--checkpoint", str(run), "--port", "0", "--flip"]
+    line = [sys.executable, "-m", "launch.demo", "--checkpoint", str(run), "--port", "0", "--flip", "--device", "cpu"]
     pipe = subprocess.PIPE
     with subprocess.Popen(line, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         try:

@@ -39,8 +39,10 @@ def root(tmp_path_factory):
     """A folder with shards and the finished run of a few steps on them."""
     root = tmp_path_factory.mktemp("private-place")
     (root / "recipe.yaml").write_text(RECIPE.format(root=root))
-    for command in (shards, train):
-        assert run_command(command.main, ["--config", f"{root}/recipe.yaml"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        for command in (shards, train):
+            assert run_command(command.main, ["--config", f"{root}/recipe.yaml"]) == 0
     return root
 
 

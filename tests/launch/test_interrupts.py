@@ -107,7 +107,7 @@ WORKING: dict[str, tuple[list[str], Callable[[Path, Path], bool]]] = {
         lambda root, tmp: " methods ..." in (tmp / "said").read_text(),
     ),
     "report": (
-        ["launch.report", "{root}/run", "--out", "{tmp}/page.html"],
+        ["launch.report", "{root}/run", "--out", "{tmp}/page.html", "--device", "cpu"],
         lambda root, tmp: ", on cpu" in (tmp / "said").read_text(),
     ),
     "export": (

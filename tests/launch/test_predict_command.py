@@ -218,7 +218,7 @@ def test_the_average_of_a_checkpoints_weights_predicts_and_is_announced(tmp_path
     store.save(5, weights, {"config": {"model": model, "train": {"size": [64, 96], "steps": 5}}, "ema_updates": 5})
     store.wait()
     path = photo(tmp_path / "a.png")
-    assert call(tmp_path / "run", path, "--out", tmp_path / "out", "--format", "npy") == 0
+    assert call(tmp_path / "run", path, "--out", tmp_path / "out", "--format", "npy", "--device", "cpu") == 0
     assert "step_00000005, the moving average of its weights; on " in capsys.readouterr().err
     with Image.open(path) as image:
         expected = Predictor(average, "cpu", size_hw=(64, 96))(np.asarray(image))

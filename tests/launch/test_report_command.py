@@ -54,7 +54,7 @@ def run(kept, tmp_path):
 
 
 def page_of(run, *options):
-    assert run_command(report, [str(run), *options]) == 0
+    assert run_command(report, [str(run), "--device", "cpu", *options]) == 0
     text = (run / "report.html").read_text()
     return text, Page(text)
 

@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -93,12 +94,14 @@ def test_blank_pictures_match_nothing_badly():
 
 
 @pytest.fixture(scope="module")
-def raft_small(tmp_path_factory) -> Path:
-    """Weights of an untrained network."""
+def raft_small(tmp_path_factory) -> Iterator[Path]:
+    """Weights of an untrained network, which computes on the CPU: a GPU rounds more than these tests allow."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("raft") / "small.pth"
     torch.save(optical_flow.raft_small(weights=None).state_dict(), path)
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield path
 
 
 def raft(weights, left, right):
