@@ -40,6 +40,7 @@ class TrainStream:
         world_size: Number of processes.
         node_ranks: Numbers of the processes of this machine, which share one cache; None: this one alone.
         dense: Whether the batches hold `inverse_depth` and `confidence`; a loss on pairs needs neither.
+        pinned: Whether the batches lie in pinned memory, for a run on a GPU.
 
     Raises:
         ConfigError: The processes do not divide the batch, or a dataset is listed twice.
@@ -58,6 +59,7 @@ class TrainStream:
         world_size: int,
         dense: bool = True,
         node_ranks: range | None = None,
+        pinned: bool = False,
     ) -> None:
         self._slots = rank_slots(batch_size, rank, world_size)
         self._batch_size = batch_size
@@ -68,7 +70,7 @@ class TrainStream:
         self._node_ranks = node_ranks or range(rank, rank + 1)
         self._world_size = world_size
         self._data, self._seed = data, seed
-        self._size_hw, self._dense = size_hw, dense
+        self._size_hw, self._dense, self._pinned = size_hw, dense, pinned
         share = 1 / len(data.datasets)
         self._stores = stores = [
             _open_store(data, dataset.url, "train", data.limit, share) for dataset in data.datasets
@@ -123,7 +125,8 @@ class TrainStream:
 
     def _start(self, start_step: int) -> Loading:
         fields = batch_fields(self._data, self._size_hw, self._dense)
-        batches = SharedBatches(fields, self._micro_batch_size, under_way=AHEAD * self._num_workers)
+        under_way = AHEAD * self._num_workers
+        batches = SharedBatches(fields, self._micro_batch_size, under_way, pinned=self._pinned)
         pictures = Pictures(self._stores, self._mixture, self._data, self._seed, batches, self._dense)
         positions = _positions(start_step, self._batch_size, self._slots, self._micro_batch_size)
         # Names of their own, as what the loading calls must not refer to this stream.

@@ -49,16 +49,17 @@ class SharedBatches:
         fields: Of one sample.
         rows: Most samples of a batch.
         under_way: Batches that workers prepare or keep ready while the main process takes one; 0 without workers.
+        pinned: Whether batches go to pinned memory, for a run on a GPU.
 
     Raises:
         DataError: There is too little shared memory.
     """
 
-    def __init__(self, fields: Fields, rows: int, under_way: int) -> None:
+    def __init__(self, fields: Fields, rows: int, under_way: int, *, pinned: bool = False) -> None:
         self._fields = dict(fields)
         self._rows = rows
-        self._pinned = torch.cuda.is_available()
-        self._in_place = 0 if self._pinned else _IN_PLACE
+        self._pinned = pinned
+        self._in_place = 0 if pinned else _IN_PLACE
         slots = under_way + 1 + self._in_place
         self._free = list(range(slots))
         self._in_use: dict[int, list[weakref.ref[Any]]] = {}
@@ -87,8 +88,8 @@ class SharedBatches:
     def take(self, number: int, rows: int) -> dict[str, Tensor]:
         """The first `rows` rows of a slot that a worker has filled, each field (rows, ...).
 
-        They lie in the slot, or are copies: in pinned memory where there is CUDA, so that they can go to the device
-        meanwhile, or else where as many batches as may be in use are so already.
+        They lie in the slot, or are copies: in pinned memory where that was asked for, so that they can go to the
+        device meanwhile, or else where as many batches as may be in use are so already.
         """
         self._look_for_free()
         # By numpy: torch would take several threads to copy, which wait busily for more.

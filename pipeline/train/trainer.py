@@ -104,6 +104,7 @@ def open_stream(config: RunConfig, machine: Machine) -> TrainStream:
         world_size=machine.world_size,
         dense=config.loss.needs_maps,
         node_ranks=machine.node_ranks,
+        pinned=machine.device.type == "cuda",
     )
 
 

@@ -243,9 +243,17 @@ def test_an_unforeseen_error_names_the_sample(open_stream: Any, big: str, num_wo
         take(stream, 0, 1)
 
 
-def test_memory_is_pinned_only_with_cuda(open_stream: Any, big: str) -> None:
+def test_memory_is_not_pinned_unless_asked_for(open_stream: Any, big: str) -> None:
     (batch,) = take(open_stream({"train": big}), 0, 1)
-    assert batch["image"].is_pinned() == torch.cuda.is_available()
+    assert not batch["image"].is_pinned()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_memory_is_pinned_for_a_gpu(open_stream: Any, big: str, num_workers: int) -> None:
+    batches = take(open_stream({"train": big, "num_workers": num_workers}, pinned=True), 0, 6)
+    assert all(batch["image"].is_pinned() for batch in batches)
 
 
 def test_a_shard_that_is_not_there_at_the_start_is_an_error_with_skip_too(

@@ -89,5 +89,5 @@ def test_memory_does_not_grow_with_steps():
 
 
 def test_batches_come_in_pinned_memory():
-    batches = SharedBatches({"image": ((3, 8, 8), torch.uint8)}, rows=2, under_way=0)
+    batches = SharedBatches({"image": ((3, 8, 8), torch.uint8)}, rows=2, under_way=0, pinned=True)
     assert batches.take(0, 2)["image"].is_pinned()

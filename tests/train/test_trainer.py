@@ -24,7 +24,7 @@ from pipeline.train.plan import plan
 from pipeline.train.rng import seed_generators
 from pipeline.train.split import split_dependence
 from pipeline.train.status import read_status
-from pipeline.train.trainer import train
+from pipeline.train.trainer import open_stream, train
 from pipeline.train.validation import Validation
 from shards.errors import CheckpointError, DivergedError
 from shards.format import Sample
@@ -489,6 +489,18 @@ def test_a_deterministic_run_on_a_gpu_resumes_bit_for_bit(tmp_path, dataset, los
     """In programs of their own; they start CUDA before they train, so they are given the workspace from outside."""
     on_the_gpu = {"ACCELERATE_USE_CPU": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     check_deterministic_run(tmp_path, dataset, loss, decoder, precision, **on_the_gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("use_cpu", ["true", "false"])
+def test_only_a_run_on_a_gpu_takes_its_batches_in_pinned_memory(tmp_path, dataset, monkeypatch, use_cpu):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
+    config = make_config(tmp_path / "run", dataset)
+    stream = open_stream(config, open_machine(config))
+    batch = next(stream.steps(0))[0]
+    stream.close()
+    assert batch["image"].is_pinned() == (use_cpu == "false")
 
 
 def check_deterministic_run(tmp_path, dataset, loss, decoder, precision, **environment):
