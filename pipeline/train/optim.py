@@ -64,7 +64,8 @@ def build_optimizer(net: DepthNet, config: OptimConfig, *, scales_loss: bool = F
             is not fused.
     """
     groups = parameter_groups(net, config)
-    fused = not scales_loss if config.fused is None else config.fused
+    fuses = not scales_loss if config.fused is None else config.fused
+    fused = fuses or None  # False would also keep torch from `foreach`, its faster way on a GPU
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)

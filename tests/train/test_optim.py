@@ -49,6 +49,15 @@ def test_sgd_follows_its_textbook_rule(net):
     torch.testing.assert_close(weight.detach(), expected)
 
 
+@pytest.mark.parametrize(
+    ("fused", "scales_loss", "expected"), [(None, False, True), (None, True, None), (False, False, None)]
+)
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_an_update_that_is_not_fused_goes_the_way_that_torch_takes_by_itself(net, name, fused, scales_loss, expected):
+    optimizer = build_optimizer(net, OptimConfig(name=name, fused=fused), scales_loss=scales_loss)
+    assert {(group["fused"], group["foreach"]) for group in optimizer.param_groups} == {(expected, None)}
+
+
 def test_adamw_takes_its_settings(net):
     optimizer = build_optimizer(net, OptimConfig(name="adamw", betas=(0.8, 0.95)))
     assert isinstance(optimizer, torch.optim.AdamW)
