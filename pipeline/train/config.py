@@ -75,7 +75,8 @@ class TrainConfig(Section):
     threads: int = Field(0, ge=0)
     """CPU threads a process; 0 divides the node's cores among its processes. Recorded: it changes float results."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Arithmetic of the forward pass: `fp16` needs a GPU, `bf16` one of Ampere or later, or a CPU."""
+    """Arithmetic of the forward pass: `fp16` needs a GPU, `bf16` one of Ampere or later, or a CPU. In `fp32` those GPUs
+    compute convolutions in TF32, which is torch's default."""
     reduction: Literal["mean", "sum"] = "mean"
     """How the loss of a step is normalised: `mean` over the pairs or pixels kept in the whole step, on all processes;
     `sum` over those of a picture as in the paper's Eq. 2, averaged over the pictures of the step."""

@@ -37,7 +37,8 @@ __all__ = [
     "set_threads",
 ]
 
-FIRST_GPU_WITH_BF16 = (8, 0)
+AMPERE = (8, 0)
+"""Compute capability of the first GPUs with bf16 and TF32."""
 SPARE_TIMEOUT_MINUTES = 10.0
 ACCELERATE_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 OWNED_SETTINGS = (
@@ -285,12 +286,14 @@ def choose_precision(precision: str, device: str, capability: tuple[int, int] | 
     """
     if precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision: fp16 needs a GPU and this run is on the CPU; use fp32")
-    if precision == "bf16" and capability is not None and capability < FIRST_GPU_WITH_BF16:
+    if precision == "bf16" and capability is not None and capability < AMPERE:
         raise ConfigError(
             f"train.precision: bf16 is only emulated, and slow, on this GPU of compute capability "
-            f"{capability[0]}.{capability[1]} (it needs {FIRST_GPU_WITH_BF16[0]}.{FIRST_GPU_WITH_BF16[1]}); use fp16"
+            f"{capability[0]}.{capability[1]} (it needs {AMPERE[0]}.{AMPERE[1]}); use fp16"
         )
     reason = {"fp32": "exact", "fp16": "the loss is scaled, overflowing steps are skipped", "bf16": "no loss scaling"}
+    if capability is not None and capability >= AMPERE and torch.backends.cudnn.allow_tf32:  # torch's default
+        reason["fp32"] = "convolutions in TF32 on this GPU"
     return Choice("precision", precision, f"train.precision; {reason[precision]}")
 
 

@@ -17,7 +17,7 @@ import torch
 from launch.recipe import load_recipe
 from model.losses import build_loss
 from pipeline.train.config import RunConfig
-from pipeline.train.machine import FIRST_GPU_WITH_BF16, open_machine
+from pipeline.train.machine import AMPERE, open_machine
 from pipeline.train.parts import build_parts
 from pipeline.train.plan import giga_macs
 from pipeline.train.trainer import open_stream
@@ -107,7 +107,7 @@ def overrides(device: str, folder: str) -> list[str]:
     given = ["run=unused", f"data.train={folder}/shards", "data.val=null", "model.encoder_weights=none"]
     if device == "cpu":
         return given
-    precision = "bf16" if torch.cuda.get_device_capability() >= FIRST_GPU_WITH_BF16 else "fp16"
+    precision = "bf16" if torch.cuda.get_device_capability() >= AMPERE else "fp16"
     workers = min(16, max(1, (os.cpu_count() or 2) - 1))
     return [
         *given,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.train.config import TrainConfig
-from pipeline.train.machine import FIRST_GPU_WITH_BF16, open_machine
+from pipeline.train.machine import AMPERE, open_machine
 from pipeline.train.parts import build_parts
 
 from .network import NETWORKS, a_batch, run_of, timed
@@ -35,7 +35,7 @@ def run() -> dict[str, Any]:
     if not torch.cuda.is_available():
         print("no CUDA GPU was found")
         return {}
-    has_bf16 = torch.cuda.get_device_capability() >= FIRST_GPU_WITH_BF16
+    has_bf16 = torch.cuda.get_device_capability() >= AMPERE
     chosen = {name: given for name, given in SETTINGS.items() if has_bf16 or "bf16" not in name}
     record = {name: measure(given) for name, given in chosen.items()}
     print(f"| {SIZE}², batch {BATCH_SIZE} | images/s | GiB | largest batch |\n|---|---|---|---|")

@@ -2,6 +2,7 @@ import multiprocessing
 from types import SimpleNamespace
 
 import pytest
+import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed import fake_pg
 
@@ -60,6 +61,20 @@ def test_precision_that_the_device_lacks_is_refused_with_the_cure():
         choose_precision("bf16", "cuda", (7, 5))
     assert choose_precision("bf16", "cuda", (8, 0)).value == "bf16"
     assert choose_precision("bf16", "cpu", None).value == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "allowed", "said"),
+    [
+        ("cpu", None, True, "exact"),
+        ("cuda", (7, 5), True, "exact"),
+        ("cuda", (8, 0), True, "convolutions in TF32 on this GPU"),
+        ("cuda", (9, 0), False, "exact"),
+    ],
+)
+def test_fp32_is_called_exact_only_where_its_convolutions_are(monkeypatch, device, capability, allowed, said):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    assert choose_precision("fp32", device, capability).reason == f"train.precision; {said}"
 
 
 @pytest.mark.parametrize(
