@@ -33,8 +33,9 @@ class AveragedWeights:
 
     Parameters and the statistics of batch norms are averaged alike, as by timm (`ModelEmaV3`) and in the official code
     of EfficientNet: averaged weights need statistics of the same span of steps. Counters are copied. Every process gets
-    the same averages of the parameters without asking the others. The statistics are those of its own batches, as in
-    the network itself: the main process's are evaluated and saved.
+    the same averages of the parameters without asking the others. The statistics differ a little: data parallelism
+    begins each step with the main process's, to which each adds those of its own batch. The main process's are
+    evaluated and saved.
 
     Attributes:
         net: The copy, on the device of the original and in evaluation mode.

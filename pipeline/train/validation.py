@@ -90,7 +90,7 @@ class Validation:
             stopped = stopped or stop()
             return stopped
 
-        # Each process has the batch norm statistics of its own batches; those of the main process are what is saved.
+        # After a step batch norm statistics differ by each process's own batch; the main process's are what is saved.
         self._machine.take_from_main(self._net.buffers())
         counts, seen = PairCounts(0, 0), _Seen()
         observe = seen.observe if self._config.monitor.tensorboard else None
