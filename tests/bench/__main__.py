@@ -2,7 +2,8 @@
 
 Each figure is a ratio against a reference measured in the same run. The last line of the output is one line of JSON
 with machine, commit, versions and all rows; the same is stored in runs/bench/COMMIT-NAMES.json, for
-`python -m tests.bench.compare OLD NEW`.
+`python -m tests.bench.compare OLD NEW`. It is written after each benchmark, and one that fails is named and left out:
+the others go on, and the exit code is 1.
 """
 
 import argparse
@@ -12,8 +13,9 @@ import os
 import platform
 import subprocess
 import sys
+import traceback
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -52,30 +54,38 @@ def main() -> int:
         "load": round(os.getloadavg()[0], 1),
         "versions": versions(),
     }
+    args.out.mkdir(parents=True, exist_ok=True)
+    stored = args.out / f"{record['commit']}-{'-'.join(args.names) or 'all'}.json"
     rows: list[Row] = []
+    failed: list[str] = []
     for name in args.names or SPEED:
         print(f"== {name}", flush=True)
-        module = importlib.import_module(f"tests.bench.{name}")
-        record[name] = module.run()
-        rows += module.rows(record[name])
-    record["rows"] = [row.as_json() for row in rows]
+        try:
+            module = importlib.import_module(f"tests.bench.{name}")
+            record[name] = module.run()
+            rows += module.rows(record[name])
+        except Exception as error:
+            failed.append(name)
+            print(f"{name} failed: {traceback.format_exception_only(error)[-1].strip()}", file=sys.stderr, flush=True)
+        record |= {"rows": [row.as_json() for row in rows], "failed": failed}
+        stored.write_text(json.dumps(record) + "\n")
     print(f"\n{table(rows)}\n")
-    args.out.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(record)
-    (args.out / f"{record['commit']}-{'-'.join(args.names) or 'all'}.json").write_text(line + "\n")
-    print(line)
-    return 0
+    print(json.dumps(record))
+    return int(bool(failed))
 
 
 def commit() -> str:
     """As `compare` looks for it: without the name of a tag."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # there is no git
+        return "unknown"
     return asked.stdout.strip() or "unknown"
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def machine() -> str:
@@ -85,6 +95,14 @@ def machine() -> str:
         platform.processor(),
     )
     return f"{model}, {os.cpu_count()} cores, {_gpu()}"
+
+
+def _version(package: str) -> str:
+    """Of a package that is installed under its usual name; images bring some, such as OpenCV, under another."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def _gpu() -> str:
