@@ -16,8 +16,9 @@ import torch
 
 from launch.recipe import load_recipe
 from model.losses import build_loss
+from pipeline.checkup.devices import advised_precision
 from pipeline.train.config import RunConfig
-from pipeline.train.machine import AMPERE, open_machine
+from pipeline.train.machine import open_machine
 from pipeline.train.parts import build_parts
 from pipeline.train.plan import giga_macs
 from pipeline.train.trainer import open_stream
@@ -25,6 +26,7 @@ from shards.config import PackConfig, ShardsConfig
 from shards.pack import pack
 from shards.sources.config import SyntheticSourceConfig
 
+from .network import at_hand, forget_networks
 from .rows import Row
 
 ROUNDS = 5
@@ -54,6 +56,7 @@ def rows(record: dict[str, Any]) -> list[Row]:
 def measure(device: str) -> dict[str, float]:
     """Seconds of a step, fed and at hand, of waiting for its data, and of its loss; rates in GFLOP/s."""
     os.environ["ACCELERATE_USE_CPU"] = str(device == "cpu").lower()
+    forget_networks()
     with tempfile.TemporaryDirectory() as folder:
         source = SyntheticSourceConfig(kind="synthetic", train=SCENES, val=0, height_px=480, width_px=640)
         pack(PackConfig(out=f"{folder}/shards", source=source, shards=ShardsConfig(workers=1)))
@@ -63,9 +66,7 @@ def measure(device: str) -> dict[str, float]:
         parts = build_parts(config, machine, resumes=False)
         batches = stream.steps(0)
         batch = next(batches)[0]
-        moved = {name: v.to(machine.device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
-        # What the loss counts is read from labels on the host.
-        at_hand = {**moved, "valid": batch["valid"], "relation": batch["relation"]}
+        on_device = at_hand(batch, machine.device)
 
         def step(micro_batches: list[Any]) -> None:
             parts.optimizer_step.run(micro_batches, 1e-6, 1)
@@ -76,7 +77,7 @@ def measure(device: str) -> dict[str, float]:
         seconds: dict[str, list[float]] = {"fed_s": [], "wait_s": [], "at_hand_s": []}
         for _ in range(3):
             step(next(batches))
-            step([at_hand])
+            step([on_device])
         for _ in range(ROUNDS):
             for _ in range(2 * config.data.num_workers + 1):
                 step(next(batches))  # until nothing is left of what the workers made during the other part
@@ -89,10 +90,10 @@ def measure(device: str) -> dict[str, float]:
                 del micro_batches  # as the training loop does
             seconds["fed_s"].append((time.perf_counter() - begin) / rounds)
             seconds["wait_s"].append(waited / rounds)
-            seconds["at_hand_s"].append(timed(lambda: step([at_hand]), rounds))
+            seconds["at_hand_s"].append(timed(lambda: step([on_device]), rounds))
         stream.close()
         found = {name: statistics.median(values) for name, values in seconds.items()}
-        found["loss_s"] = loss_seconds(config, moved, machine.device)
+        found["loss_s"] = loss_seconds(config, batch, machine.device)
     found["product_gflops"] = product_gflops(machine.device, DTYPES[config.train.precision])
     found["gflops"] = 3 * 2 * giga_macs(config) * config.train.batch_size / found["at_hand_s"]
     found["memory_gib"] = torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else 0.0
@@ -107,11 +108,10 @@ def overrides(device: str, folder: str) -> list[str]:
     given = ["run=unused", f"data.train={folder}/shards", "data.val=null", "model.encoder_weights=none"]
     if device == "cpu":
         return given
-    precision = "bf16" if torch.cuda.get_device_capability() >= AMPERE else "fp16"
     workers = min(16, max(1, (os.cpu_count() or 2) - 1))
     return [
         *given,
-        f"train.precision={precision}",
+        f"train.precision={advised_precision(torch.cuda.get_device_capability())}",
         "model.decoder_channels=256",
         "train.size=384",
         "train.batch_size=16",
@@ -123,11 +123,12 @@ def overrides(device: str, folder: str) -> list[str]:
 def loss_seconds(config: RunConfig, batch: dict[str, Any], device: torch.device) -> float:
     """Forward and backward of the loss alone."""
     loss = build_loss(config.loss)
+    labels = {name: value.to(device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
     prediction = torch.randn(len(batch["image"]), *config.train.size, device=device, requires_grad=True)
 
     def work() -> None:
         prediction.grad = None
-        loss(prediction, batch).total.sum().backward()
+        loss(prediction, labels).total.sum().backward()
         wait_for(device)
 
     work()

@@ -2,24 +2,30 @@
 
     make bench-gpu
 
-Each setting's images a second on data that lies on the device, beside the plain float32 step of the same run, the
-memory that it takes, and the largest batch (a power of two) that fits. What the training stream can feed is measured
-by the benchmark `fed`. Without a GPU there is nothing to measure.
+Each setting's images a second on data that lies on the device, beside the plain fp32 step of the same run (torch
+computes its convolutions in TF32 where the GPU has that), the memory that it takes, and the largest batch (a power of
+two) that fits, looked for up to `MOST` and without compiling for each. What the training stream can feed is measured by
+the benchmark `fed`. Without a GPU there is nothing to measure.
 """
 
 import statistics
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from pipeline.checkup.devices import advised_precision
 from pipeline.train.config import TrainConfig
-from pipeline.train.machine import AMPERE, open_machine
+from pipeline.train.machine import open_machine
 from pipeline.train.parts import build_parts
 
-from .network import NETWORKS, a_batch, run_of, timed
+from .network import NETWORKS, a_batch, forget_networks, run_of, timed
 from .rows import Row
 
 SIZE, BATCH_SIZE, STEPS, ROUNDS = 384, 16, 10, 5
+MOST = 128
+"""The largest batch that is tried."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "fp32, channels_last": {"channels_last": True},
@@ -35,12 +41,14 @@ def run() -> dict[str, Any]:
     if not torch.cuda.is_available():
         print("no CUDA GPU was found")
         return {}
-    has_bf16 = torch.cuda.get_device_capability() >= AMPERE
-    chosen = {name: given for name, given in SETTINGS.items() if has_bf16 or "bf16" not in name}
-    record = {name: measure(given) for name, given in chosen.items()}
+    has_bf16 = advised_precision(torch.cuda.get_device_capability()) == "bf16"
+    record = {}
     print(f"| {SIZE}², batch {BATCH_SIZE} | images/s | GiB | largest batch |\n|---|---|---|---|")
-    for name, told in record.items():
-        print(f"| {name} | {told['images_per_s']:.1f} | {told['memory_gib']:.2f} | {told['largest_batch']} |")
+    for name, settings in SETTINGS.items():
+        if has_bf16 or "bf16" not in name:
+            record[name] = told = measure(settings)
+            cells = (name, f"{told['images_per_s']:.1f}", f"{told['memory_gib']:.2f}", told["largest_batch"])
+            print(f"| {' | '.join(cells)} |", flush=True)
     return record
 
 
@@ -52,39 +60,55 @@ def rows(record: dict[str, Any]) -> list[Row]:
     ]
 
 
-def measure(settings: dict[str, Any]) -> dict[str, float]:
-    """Images a second at the usual batch, the memory of that, and the largest batch."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    images_per_s = rate(settings, BATCH_SIZE)
-    memory_gib = torch.cuda.max_memory_reserved() / 2**30
+def measure(settings: dict[str, Any]) -> dict[str, Any]:
+    """Images a second at the usual batch, the memory of that, and the largest batch in words."""
+    images_per_s = rate(settings)
+    return {
+        "images_per_s": round(images_per_s, 2),
+        "memory_gib": round(torch.cuda.max_memory_reserved() / 2**30, 3),
+        "largest_batch": "not looked for" if "compile" in settings else largest_batch(settings),
+    }
+
+
+def rate(settings: dict[str, Any]) -> float:
+    """Images a second."""
+    train = trainer(settings, BATCH_SIZE)
+    train(STEPS)  # compiles, and makes what the optimizer keeps
+    return BATCH_SIZE * STEPS / statistics.median(timed(lambda: train(STEPS)) for _ in range(ROUNDS))
+
+
+def largest_batch(settings: dict[str, Any]) -> str:
     largest = BATCH_SIZE
-    while fits(settings, 2 * largest):
+    while largest < MOST:
+        if not fits(settings, 2 * largest):
+            return str(largest)
         largest *= 2
-    return {"images_per_s": round(images_per_s, 2), "memory_gib": round(memory_gib, 3), "largest_batch": largest}
+    return f"at least {MOST}"
 
 
 def fits(settings: dict[str, Any], batch_size: int) -> bool:
+    """Whether two steps go through: in the second what the optimizer keeps lies beside all else."""
     try:
-        rate(settings, batch_size, rounds=1)
-    except torch.OutOfMemoryError:
+        trainer(settings, batch_size)(2)
+    except RuntimeError as error:  # out of memory; or cuDNN finds no way in what is left of it
+        reason = str(error).partition("\n")[0]
+        print(f"batch {batch_size} does not fit: {reason}", file=sys.stderr, flush=True)
         return False
-    finally:
-        torch.cuda.empty_cache()
     return True
 
 
-def rate(settings: dict[str, Any], batch_size: int, rounds: int = ROUNDS) -> float:
+def trainer(settings: dict[str, Any], batch_size: int) -> Callable[[int], None]:
+    """Takes so many steps on one batch; nothing of an earlier one is left."""
+    forget_networks()
     config = run_of(NETWORKS["CVPR 2018"], TrainConfig(steps=1, batch_size=batch_size, size=SIZE, **settings))
     machine = open_machine(config)
     step = build_parts(config, machine, resumes=False).optimizer_step
-    batch = a_batch(config)
+    batch = a_batch(config, machine.device)
 
-    def work() -> None:
-        for _ in range(STEPS):
+    def train(steps: int) -> None:
+        for _ in range(steps):
             step.run([batch], 1e-6, 1)
         step.settle()
         torch.cuda.synchronize()
 
-    work()  # compiles, and finds the fastest kernels
-    return batch_size * STEPS / statistics.median(timed(work) for _ in range(rounds))
+    return train
