@@ -64,9 +64,10 @@ def main() -> int:
             module = importlib.import_module(f"tests.bench.{name}")
             record[name] = module.run()
             rows += module.rows(record[name])
-        except Exception as error:
+        except Exception:
             failed.append(name)
-            print(f"{name} failed: {traceback.format_exception_only(error)[-1].strip()}", file=sys.stderr, flush=True)
+            traceback.print_exc()
+            print(f"{name} failed", file=sys.stderr, flush=True)
         record |= {"rows": [row.as_json() for row in rows], "failed": failed}
         stored.write_text(json.dumps(record) + "\n")
     print(f"\n{table(rows)}\n")
