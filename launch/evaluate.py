@@ -16,6 +16,7 @@ from pathlib import Path
 
 from launch.cli import run_command
 from launch.command_parser import CommandParser
+from launch.imports import import_torch
 from launch.inference_options import add_inference_options, chosen_inference
 
 __all__ = ["main"]
@@ -81,6 +82,7 @@ def _parser() -> CommandParser:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    import_torch()
     from pipeline.eval.baselines import BASELINES
     from pipeline.eval.compare import compare
     from pipeline.eval.device import choose_device

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.cli import run_command
 from launch.command_parser import CommandParser
+from launch.imports import import_torch
 from launch.inference_options import add_inference_options, chosen_inference
 from pipeline.eval.prediction_files import DEFAULT_KINDS, KINDS, choose_kinds
 from shards.progress import Progress
@@ -99,6 +100,7 @@ def _parser() -> CommandParser:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    import_torch()
     from pipeline.eval.album import find_pictures, refuse_overwriting, still_to_do
     from pipeline.eval.device import choose_device
     from pipeline.eval.network import load_network
