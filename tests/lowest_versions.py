@@ -13,3 +13,4 @@ project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
     name, version = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement).groups()
     print(f"{name}=={version}.*")
+print("pyparsing<3.3")  # what Matplotlib 3.9 calls of it warns in later ones
