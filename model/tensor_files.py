@@ -45,6 +45,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_torch_file(path: Path) -> dict[str, Any]:
     """The mapping in a file of `torch.save`, by torch's unpickler that knows tensors and plain containers only.
 
+    Its tensors lie in the mapped file: copy them before it may change.
+
     Raises:
         ValueError: It cannot be read, holds other objects, or claims to be too large.
     """
@@ -53,7 +55,8 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         # torch.save does not compress, so the parts of its zip are no larger than the file.
         if size_bytes > FILE_LIMIT_BYTES or _unpacked_bytes(path) > size_bytes:
             raise ValueError(f"larger than {FILE_LIMIT_BYTES >> 30} GiB, or a zip that torch.save did not write")
-        block = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, a tensor ends with the file at the latest; torch 2.6 believes what a zip says of a tensor's size.
+        block = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # on a malformed file torch's unpickler ends in whatever error comes up first
         raise ValueError(f"cannot read weights from {path}: {_reason(error)}") from error
     if not isinstance(block, dict):

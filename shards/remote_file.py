@@ -41,7 +41,8 @@ class RemoteFile:
         """
         if getattr(self._fs, "async_impl", False):
             # The method behind `cat_file`, which takes no time limit.
-            cat = _cat_http if self._fs.protocol == ("http", "https") else type(self._fs)._cat_file
+            is_http = self._fs.protocol in ("http", ("http", "https"))  # one or the other by fsspec's version
+            cat = _cat_http if is_http else type(self._fs)._cat_file
             data = sync(self._fs.loop, cat, self._fs, self._path, start=start, end=end, timeout=timeout_seconds)
         else:
             with self._fs.open(self._path, "rb", cache_type="none") as file:
