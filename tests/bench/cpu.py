@@ -87,7 +87,7 @@ def run() -> dict[str, Any]:
 
 def rows(record: dict[str, Any]) -> list[Row]:
     return [
-        Row(f"cpu: {name} recipe in its settings", cases[CHOSEN[name]]["of_naive"], "x", "naive settings", 1.0, "higher")
+        Row(f"cpu: {name} recipe as set", cases[CHOSEN[name]]["of_naive"], "x", "naive settings", 1.0, "higher")
         for name, cases in record.items()
     ]
 
