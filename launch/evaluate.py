@@ -16,8 +16,8 @@ from pathlib import Path
 
 from launch.cli import run_command
 from launch.command_parser import CommandParser
-from launch.imports import import_torch
 from launch.inference_options import add_inference_options, chosen_inference
+from pipeline.imports import import_torch
 
 __all__ = ["main"]
 

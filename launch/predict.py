@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from launch.cli import run_command
 from launch.command_parser import CommandParser
-from launch.imports import import_torch
 from launch.inference_options import add_inference_options, chosen_inference
 from pipeline.eval.prediction_files import DEFAULT_KINDS, KINDS, choose_kinds
+from pipeline.imports import import_torch
 from shards.progress import Progress
 
 if TYPE_CHECKING:

@@ -157,6 +157,7 @@ def _conduct(
     from pipeline.study.conduct import Ended, conduct
     from pipeline.study.judging import judge_baselines, judge_run
     from pipeline.study.plan import CLEANED
+    from pipeline.study.progress import state_of
     from pipeline.train.config import SessionConfig
     from pipeline.train.session import Interrupted, Session
     from pipeline.train.trainer import train
@@ -175,9 +176,15 @@ def _conduct(
 
     try:
         prepare(CLEANED)
+        for name in {run.shards for run in runs}:
+            _is_made(args, places, name)  # what cannot be used is said now, not hours later
         with Session(limits, args.out) as session, session.interruptible():
             judge_baselines(places, _benchmarks(args, places))
-        return conduct(
+    except Interrupted as wish:
+        left = tuple(run.name for run in runs if state_of(run, configure(run), places) != "judged")
+        ended = Ended(left, (), str(wish))
+    else:
+        ended = conduct(
             runs,
             places,
             configure=configure,
@@ -186,43 +193,64 @@ def _conduct(
             judge=judge,
             say=lambda line: print(f"\n{line}", flush=True),
         )
-    except Interrupted as wish:
-        from pipeline.study.progress import state_of
-
+    if ended.reason:
         (args.out / limits.stop_file).unlink(missing_ok=True)  # it stops this start, not the next one as well
-        left = tuple(run.name for run in runs if state_of(run, configure(run), places) != "judged")
-        return Ended(left, (), str(wish))
+    return ended
+
+
+def _is_made(args: argparse.Namespace, places: "Places", name: str) -> bool:
+    """Whether a dataset is complete.
+
+    Raises:
+        ShardError: Another dataset lies in its place, made with other settings or from other pictures.
+    """
+    from pipeline.study.plan import CLEANED, PACKING, SUBSETS
+    from pipeline.study.subsets import is_drawn
+    from shards.errors import ShardError
+    from shards.finished import differing
+    from shards.manifest import MANIFEST_NAME, read_manifest
+    from shards.pack import dataset_settings
+
+    folder = places.dataset(name)
+    if name in SUBSETS:
+        return is_drawn(str(places.dataset(CLEANED)), str(folder))
+    if not (folder / MANIFEST_NAME).exists():
+        return False
+    recipe = _recipe(args, f"out={folder}", *PACKING[name])
+    if recipe.source is None:  # it only trains on what another recipe packed
+        return True
+    changed = differing(read_manifest(str(folder)).config, dataset_settings(recipe.pack_config()))
+    if changed:
+        raise ShardError(
+            f"{folder} was packed with other settings ({', '.join(changed)}); give those (and --pictures) as before, "
+            "or start a new study with --out FOLDER"
+        )
+    return True
 
 
 def _prepare(args: argparse.Namespace, places: "Places", name: str) -> None:
     """Pack a dataset, or draw it from another one, unless it is complete.
 
     Raises:
-        ShardError: Another dataset lies in its place, made with other settings or from other pictures.
+        ShardError: Another dataset lies in its place.
         SourceError: The pictures are not there.
     """
     from launch import shards
     from pipeline.study.plan import CLEANED, PACKING, SUBSETS
-    from pipeline.study.subsets import is_drawn, write_subset
+    from pipeline.study.subsets import write_subset
     from shards.errors import SourceError
-    from shards.finished import finished_dataset
-    from shards.pack import dataset_settings
 
-    folder, whole = str(places.dataset(name)), str(places.dataset(CLEANED))
-    begin = f"\nmaking the dataset {folder}; it is kept for later"
+    if _is_made(args, places, name):
+        return
+    folder = str(places.dataset(name))
+    print(f"\nmaking the dataset {folder}; it is kept for later", flush=True)
     if name in SUBSETS:
-        if not is_drawn(whole, folder):
-            print(begin, flush=True)
-            print(f"{write_subset(whole, folder, SUBSETS[name])} training pictures", flush=True)
+        print(f"{write_subset(str(places.dataset(CLEANED)), folder, SUBSETS[name])} training pictures", flush=True)
         return
-    own = [f"out={folder}", *PACKING[name]]
-    if finished_dataset(folder, dataset_settings(_recipe(args, *own).pack_config())) is not None:
-        return
-    print(begin, flush=True)
     source = [f"source.path={args.pictures}"] if args.pictures else []
     config = args.config or f"configs/study_{args.preset}.yaml"
     try:
-        shards.main(["--config", config, *source, *args.overrides, *own])
+        shards.main(["--config", config, *source, *args.overrides, f"out={folder}", *PACKING[name]])
     except SourceError as error:
         raise SourceError(f"{error}; --pictures PATH names another collection of web stereo pairs") from error
 

@@ -15,7 +15,7 @@ import sys
 
 from launch.arguments import TRAIN_KEYS, CommandParser, add_config_arguments, read_recipe
 from launch.cli import run_command
-from launch.imports import import_torch
+from pipeline.imports import import_torch
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     from pipeline.train.config import RunConfig
 
     config = read_recipe(args, needs=RunConfig).run_config()
-    import_torch(trains=True)
+    import_torch("accelerate")
     is_main = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(format="%(message)s", level=logging.INFO if is_main else logging.ERROR, stream=sys.stdout)
     if args.dry_run:

@@ -24,7 +24,8 @@ FILE_LIMIT_BYTES = 8 << 30
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """A state dict and its metadata from a `.safetensors` file or from one of `torch.save`.
 
-    A file of `torch.save` may hold the tensors under the key `state_dict`, and has no metadata.
+    A file of `torch.save` may hold the tensors under the key `state_dict`, and has no metadata. The tensors may lie in
+    the mapped file: copy them before it changes.
 
     Raises:
         ValueError: It cannot be read, or holds something else than named tensors.
@@ -45,18 +46,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_torch_file(path: Path) -> dict[str, Any]:
     """The mapping in a file of `torch.save`, by torch's unpickler that knows tensors and plain containers only.
 
-    Its tensors lie in the mapped file: copy them before it may change.
+    The tensors may lie in the mapped file: copy them before it changes.
 
     Raises:
         ValueError: It cannot be read, holds other objects, or claims to be too large.
     """
     try:
         size_bytes = path.stat().st_size
-        # torch.save does not compress, so the parts of its zip are no larger than the file.
-        if size_bytes > FILE_LIMIT_BYTES or _unpacked_bytes(path) > size_bytes:
+        zipped = zipfile.is_zipfile(path)
+        if size_bytes > FILE_LIMIT_BYTES or (zipped and _is_packed(path)):
             raise ValueError(f"larger than {FILE_LIMIT_BYTES >> 30} GiB, or a zip that torch.save did not write")
         # Mapped, a tensor ends with the file at the latest; torch 2.6 believes what a zip says of a tensor's size.
-        block = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        block = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # on a malformed file torch's unpickler ends in whatever error comes up first
         raise ValueError(f"cannot read weights from {path}: {_reason(error)}") from error
     if not isinstance(block, dict):
@@ -98,12 +99,10 @@ def check_fit(net: nn.Module, state: Mapping[str, Tensor], origin: str, what: st
         raise ValueError(f"{origin} does not fit {what}: {text}")
 
 
-def _unpacked_bytes(path: Path) -> int:
-    """What a zip of `torch.save` unpacks to; 0 for the older format, which is not compressed."""
-    if not zipfile.is_zipfile(path):
-        return 0
+def _is_packed(path: Path) -> bool:
+    """Whether a zip is compressed: `torch.save` stores, and what is mapped must lie there as it is."""
     with zipfile.ZipFile(path) as archive:
-        return sum(info.file_size for info in archive.infolist())
+        return any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
 
 
 def _is_plain(value: object) -> bool:

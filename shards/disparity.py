@@ -25,11 +25,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["decode_disparity", "decode_values", "encode_disparity", "encode_inverse_depth", "resize_nearest"]
+__all__ = [
+    "LOWEST_CODE",
+    "decode_disparity",
+    "decode_values",
+    "encode_disparity",
+    "encode_inverse_depth",
+    "resize_nearest",
+]
 
 _TOP = 65535
 _STEP = 8
-_BOTTOM = _STEP - 1
+LOWEST_CODE = _STEP - 1
+"""What `encode_disparity` gives the farthest value of a map."""
 
 
 def encode_disparity(
@@ -59,10 +67,15 @@ def encode_disparity(
         (values >= low - (high - low)) & (values <= high + (high - low)) if high > low else np.ones(len(values), bool)
     )
     near, far = float(values[inlier].max()), float(values[inlier].min())
-    scale = (near - far) / (_TOP - _BOTTOM) if near > far else 1.0
-    stepped = np.rint((values - far) / (scale * _STEP)) * _STEP + _BOTTOM
+    scale = (near - far) / (_TOP - LOWEST_CODE) if near > far else 1.0
+    stepped = np.rint((values - far) / (scale * _STEP)) * _STEP + LOWEST_CODE
     codes[known] = np.where(inlier, stepped, 0).clip(0, _TOP).astype(np.uint16)
-    return codes, {"kind": "affine", "scale": scale, "offset": far - scale * _BOTTOM, "outliers": int((~inlier).sum())}
+    return codes, {
+        "kind": "affine",
+        "scale": scale,
+        "offset": far - scale * LOWEST_CODE,
+        "outliers": int((~inlier).sum()),
+    }
 
 
 def encode_inverse_depth(

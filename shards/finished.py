@@ -1,6 +1,6 @@
 """Whether a place holds a finished dataset already, and of which settings.
 
-if finished_dataset("runs/web-shards", dataset_settings(config)) is None: ...     # it is still to be packed
+if finished_dataset("runs/web-shards", config) is None: ...     # it is still to be packed
 """
 
 import json
@@ -11,7 +11,7 @@ from shards.errors import ShardError
 from shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from shards.storage import exists, join, shown
 
-__all__ = ["finished_dataset"]
+__all__ = ["differing", "finished_dataset"]
 
 
 def finished_dataset(out: str, config: Mapping[str, Any]) -> Manifest | None:
@@ -27,7 +27,7 @@ def finished_dataset(out: str, config: Mapping[str, Any]) -> Manifest | None:
     if not exists(join(out, MANIFEST_NAME)):
         return None
     existing = read_manifest(out)
-    changed = sorted(_differing(existing.config, json.loads(json.dumps(config))))  # tuples were stored as lists
+    changed = differing(existing.config, config)
     if changed:
         raise ShardError(
             f"{shown(out)} holds a finished dataset made with other settings ({', '.join(changed)}); "
@@ -36,8 +36,12 @@ def finished_dataset(out: str, config: Mapping[str, Any]) -> Manifest | None:
     return existing
 
 
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the settings in which one that was stored and another differ."""
+    return sorted(_differing(old, json.loads(json.dumps(new))))  # tuples were stored as lists
+
+
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """Dotted names of the settings in which two configs differ."""
     found = set()
     for key in old.keys() | new.keys():
         a, b = old.get(key), new.get(key)

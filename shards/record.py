@@ -7,6 +7,7 @@ Usage:
     record.begin(steps); record.add(prepared, stamp, write); record.remove()
 """
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class JobRecord:
     """
 
     def __init__(self, folder: Path, *, settings: str) -> None:
-        self.journal = Journal(folder / _JOURNAL_NAME, settings=settings, program=program_digest())
+        program = f"{program_digest()} zlib {zlib.ZLIB_RUNTIME_VERSION}"  # which compresses the maps, in this process
+        self.journal = Journal(folder / _JOURNAL_NAME, settings=settings, program=program)
         self.spool = PreviewSpool(folder / _SPOOL_NAME)
         self.steps: list[Step] = []
 

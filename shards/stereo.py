@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shards.align import Alignment, unwarp_map
 from shards.config import PackConfig
 from shards.decisions import Decision, Decisions, read_decisions
-from shards.disparity import encode_disparity, resize_nearest
+from shards.disparity import LOWEST_CODE, encode_disparity, resize_nearest
 from shards.errors import DecodeError
 from shards.eyes import weigh
 from shards.format import Sample
@@ -154,7 +154,7 @@ def _sample(
     codes, coding = encode_disparity(disparity_px, known)
     codes, certainty = resize_nearest(codes, *size_hw), resize_nearest(certainty, *size_hw)
     sky = _sky(picture, left.sky, resize_nearest(disparity_px, *size_hw), settings.sky)
-    codes[sky], certainty[sky] = 1, 255  # the smallest known value
+    codes[sky], certainty[sky] = LOWEST_CODE, 255
     certainty[codes == 0] = 0
     name = printable(item.name)
     tolerance = Tolerance("range", settings.tolerance)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pipeline.study.plan import StudyRun
 from pipeline.study.progress import Places, state_of
 from pipeline.train.config import RunConfig
+from pipeline.train.session import Interrupted
 from pipeline.train.status import Status
 from shards.errors import DivergedError
 
@@ -65,18 +66,21 @@ def conduct(
         if state == "judged":
             continue
         say(f"run {number} of {len(runs)}: {run.name} ({run.arm.title}, seed {run.seed}), {state}")
-        if state != "trained":
-            prepare(run.shards)
-            try:
+        try:
+            if state != "trained":
+                prepare(run.shards)
                 status = train(run, config)
-            except DivergedError as error:
-                say(f"{run.name}: {error}")
-                diverged.append(run.name)
-                continue
-            if status.state != "finished":
-                reason = status.reason
-                break
-        judge(run)
+                if status.state != "finished":
+                    reason = status.reason
+                    break
+            judge(run)
+        except DivergedError as error:
+            say(f"{run.name}: {error}")
+            diverged.append(run.name)
+            continue
+        except Interrupted as wish:
+            reason = str(wish)
+            break
         states[run.name] = "judged"
         # A finished run needs them no more, and those of all runs together would fill a disk.
         shutil.rmtree(places.run(run.name) / "checkpoints", ignore_errors=True)

@@ -15,11 +15,11 @@ from pipeline.eval.network import load_network
 from pipeline.eval.predict import Predictor
 from pipeline.eval.protocols.base import Benchmark
 from pipeline.eval.scores import measure
-from pipeline.study.plan import StudyRun
+from pipeline.study.plan import CLEANED, StudyRun
 from pipeline.study.progress import Places
 from pipeline.study.results import RunResult, benchmark_result, read_result, write_result
 from pipeline.train.status import read_status
-from shards.errors import DataError
+from shards.errors import DataError, RunError
 from shards.manifest import read_manifest
 from shards.storage import read_bytes
 
@@ -54,6 +54,7 @@ def judge_run(run: StudyRun, places: Places, benchmarks: Sequence[Benchmark]) ->
         steps=status.step if status else 0,
         hours=status.hours if status else 0.0,
         train_samples=read_manifest(str(places.dataset(run.shards))).splits["train"].samples,
+        shards=_fingerprint(places),
         commit=f"{commit[:7]}{'+' if facts.get('git_changed') else ''}" if commit else None,
         device=str(facts.get("device")),
         benchmarks=parts,
@@ -65,12 +66,25 @@ def judge_baselines(places: Places, benchmarks: Sequence[Benchmark]) -> None:
     """Measure the baselines that look at no picture, unless that was done.
 
     Raises:
+        RunError: It was done on other shards, as were all results beside them.
         DepthRankError: A picture cannot be read, or a result not be written.
     """
     paths = {name: places.result(f"baseline_{name.replace(' ', '_')}") for name in BASELINES}
-    if all(read_result(path) is not None for path in paths.values()):
+    fingerprint = _fingerprint(places)
+    found = [read_result(path) for path in paths.values()]
+    if any(result is not None and result.shards not in (None, fingerprint) for result in found):
+        raise RunError(
+            f"{places.results}: these results are of other shards than {places.dataset(CLEANED)} now holds; start a "
+            "new study with --out FOLDER"
+        )
+    if None not in found:
         return
     scores = [measure(BASELINES, benchmark) for benchmark in benchmarks]
     for name, path in paths.items():
         parts = [benchmark_result(one, name) for one in scores]
-        write_result(path, RunResult(name=path.stem, arm=name, seed=None, benchmarks=parts))
+        write_result(path, RunResult(name=path.stem, arm=name, seed=None, shards=fingerprint, benchmarks=parts))
+
+
+def _fingerprint(places: Places) -> str:
+    """Of the dataset that all runs are judged on."""
+    return read_manifest(str(places.dataset(CLEANED))).fingerprint

@@ -69,6 +69,8 @@ class RunResult(_Part):
     """Of training, all sessions together."""
     train_samples: int = 0
     """Size of the dataset that it was trained on."""
+    shards: str | None = None
+    """Fingerprint of the dataset on whose `val` it was judged; None in results of earlier versions."""
     commit: str | None = None
     """Of the code, with `+` where it had been changed since."""
     device: str = "cpu"

@@ -42,7 +42,10 @@ def is_drawn(url: str, out: str) -> bool:
     if not exists(join(out, MANIFEST_NAME)):
         return False
     if read_manifest(out).config.get("parents") != [parent(read_manifest(url))]:
-        raise ShardError(f"{shown(out)} was drawn from another dataset than {shown(url)} now is; delete that folder")
+        raise ShardError(
+            f"{shown(out)} was drawn from another dataset than {shown(url)} now is; delete {shown(out)}, or start a "
+            "new study with --out FOLDER"
+        )
     return True
 
 

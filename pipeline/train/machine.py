@@ -292,7 +292,8 @@ def choose_precision(precision: str, device: str, capability: tuple[int, int] | 
             f"{capability[0]}.{capability[1]} (it needs {AMPERE[0]}.{AMPERE[1]}); use fp16"
         )
     reason = {"fp32": "exact", "fp16": "the loss is scaled, overflowing steps are skipped", "bf16": "no loss scaling"}
-    if capability is not None and capability >= AMPERE and torch.backends.cudnn.allow_tf32:  # torch's default
+    has_tf32 = capability is not None and capability >= AMPERE and torch.version.hip is None
+    if has_tf32 and torch.backends.cudnn.allow_tf32:  # torch's default
         reason["fp32"] = "convolutions in TF32 on this GPU"
     return Choice("precision", precision, f"train.precision; {reason[precision]}")
 

@@ -16,6 +16,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from model import DepthNet
 from model.losses import Loss, build_loss
 from pipeline.eval.network import load_network
+from pipeline.imports import collecting_later
 from pipeline.train.checkpoint_folder import Loaded
 from pipeline.train.config import RunConfig
 from pipeline.train.ema import AveragedWeights
@@ -175,9 +176,9 @@ def build_parts(config: RunConfig, machine: Machine, *, resumes: bool) -> Parts:
     loss, scales_loss = build_loss(config.loss), config.train.precision == "fp16"
     # Only the training step is compiled: an evaluation sees other batch sizes and would compile it again.
     trained = torch.compile(net) if config.train.compile else net
-    wrapped, optimizer = machine.accelerator.prepare(
-        trained, build_optimizer(net, config.optim, scales_loss=scales_loss)
-    )
+    with collecting_later():  # the first optimizer imports torch's compiler
+        bare = build_optimizer(net, config.optim, scales_loss=scales_loss)
+    wrapped, optimizer = machine.accelerator.prepare(trained, bare)
     ema = None if config.optim.ema_decay is None else AveragedWeights(net, config.optim.ema_decay)
     optimizer_step = OptimizerStep(machine, wrapped, optimizer, loss, config, ema=ema)
     # Only now: all processes have the same weights, but their dice must differ, or all would skip the same branches.

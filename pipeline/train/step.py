@@ -165,7 +165,7 @@ class OptimizerStep:
             return StepFigures(terms, grad_norm, applied)
         after = [parameter.detach() for parameter in self._parameters]
         moved = [now - then for now, then in zip(after, before, strict=True)]
-        return StepFigures(terms, grad_norm, applied, _total_norm(after), _total_norm(moved))
+        return StepFigures(terms, grad_norm, applied, get_total_norm(after), get_total_norm(moved))
 
     def settle(self) -> None:
         """Wait for the verdict on the last step; call before anything is saved or evaluated.
@@ -250,12 +250,6 @@ class OptimizerStep:
                 f"fp16 gradients were not finite {OVERFLOWS_IN_A_ROW} times in a row up to step {step}, down to a loss "
                 f"scale of {scale:g}, so no scale helps; lower optim.lr or use bf16 or fp32"
             )
-
-
-def _total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """l2 norm of all of them together."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
-    return norm
 
 
 def _move(batch: Batch, device: torch.device) -> dict[str, Tensor]:

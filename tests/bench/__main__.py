@@ -58,7 +58,8 @@ def main() -> int:
     stored = args.out / f"{record['commit']}-{'-'.join(args.names) or 'all'}.json"
     rows: list[Row] = []
     failed: list[str] = []
-    for name in args.names or SPEED:
+    names = args.names or list(SPEED)
+    for number, name in enumerate(names, start=1):
         print(f"== {name}", flush=True)
         try:
             module = importlib.import_module(f"tests.bench.{name}")
@@ -68,7 +69,7 @@ def main() -> int:
             failed.append(name)
             traceback.print_exc()
             print(f"{name} failed", file=sys.stderr, flush=True)
-        record |= {"rows": [row.as_json() for row in rows], "failed": failed}
+        record |= {"rows": [row.as_json() for row in rows], "failed": failed, "left": names[number:]}
         stored.write_text(json.dumps(record) + "\n")
     print(f"\n{table(rows)}\n")
     print(json.dumps(record))

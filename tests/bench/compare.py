@@ -127,6 +127,9 @@ def read(path: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(path.read_text())
     if "rows" not in record:
         raise ValueError(f"{path}: a record without rows, of an older version")
+    missing = [*record.get("failed", []), *record.get("left", [])]
+    if missing:
+        raise ValueError(f"{path}: not measured: {', '.join(missing)}; delete it to measure that commit again")
     return record
 
 

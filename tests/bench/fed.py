@@ -42,10 +42,10 @@ def run() -> dict[str, Any]:
 def rows(record: dict[str, Any]) -> list[Row]:
     found = []
     for device, told in record.items():
-        fed, at_hand, product = told["fed_s"], told["at_hand_s"], told["product_gflops"]
+        fed, bare, product = told["fed_s"], told["at_hand_s"], told["product_gflops"]
         found += [
-            Row(f"fed: step with the stream, {device}", fed, "s", "data on the device", at_hand, "lower"),
-            Row(f"fed: loss of a step, {device}", told["loss_s"], "s", "the step", at_hand, "lower"),
+            Row(f"fed: step with the stream, {device}", fed, "s", "data on the device", bare, "lower"),
+            Row(f"fed: loss of a step, {device}", told["loss_s"], "s", "the step", bare, "lower"),
             Row(
                 f"fed: arithmetic of a step, {device}", told["gflops"], "GFLOP/s", "a matrix product", product, "higher"
             ),

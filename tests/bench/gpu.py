@@ -8,6 +8,7 @@ two) that fits, looked for up to `MOST` and without compiling for each. What the
 the benchmark `fed`. Without a GPU there is nothing to measure.
 """
 
+import re
 import statistics
 import sys
 from collections.abc import Callable
@@ -90,8 +91,11 @@ def fits(settings: dict[str, Any], batch_size: int) -> bool:
     """Whether two steps go through: in the second what the optimizer keeps lies beside all else."""
     try:
         trainer(settings, batch_size)(2)
-    except RuntimeError as error:  # out of memory; or cuDNN finds no way in what is left of it
+    except RuntimeError as error:
         reason = str(error).partition("\n")[0]
+        # In what is left of the memory cuDNN may find no way; anything else is a defect.
+        if not isinstance(error, torch.OutOfMemoryError) and not re.search("cudnn|engine", reason, re.IGNORECASE):
+            raise
         print(f"batch {batch_size} does not fit: {reason}", file=sys.stderr, flush=True)
         return False
     return True

@@ -108,6 +108,15 @@ def test_a_record_is_stored_under_the_name_by_which_it_is_looked_for() -> None:
     assert commit().removesuffix("-dirty") == asked.stdout.strip()
 
 
+@pytest.mark.parametrize("word", ["failed", "left"])
+def test_a_record_of_which_a_part_is_missing_is_no_record(tmp_path, capsys, word) -> None:
+    path = tmp_path / "cut.json"
+    record(path, row())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {word: ["loss"]}))
+    assert main([str(path), str(path)]) == 2
+    assert "not measured: loss" in capsys.readouterr().err
+
+
 def test_of_a_commit_the_stored_record_is_taken(tmp_path, capsys) -> None:
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if asked.returncode:

@@ -30,7 +30,7 @@ def test_a_benchmark_that_fails_is_named_and_the_others_go_on(tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 1
-    assert "KeyError" in done.stderr and "web failed" in done.stderr
+    assert "web failed" in done.stderr
     (stored,) = (tmp_path / "records").iterdir()
     record = json.loads(stored.read_text())
     assert stored.name == f"{record['commit']}-web-gpu.json"

@@ -86,9 +86,30 @@ def test_shards_that_other_settings_made_are_not_trained_on(tmp_path, capsys):
     assert run_command(shards.main, [*pack, "source.val=2", "shards.pairs.num_pairs=61"]) == 0
     capsys.readouterr()
     assert run_command(study.main, words) == 2
-    assert "study/shards/cleaned holds a finished dataset made with other settings (shards.pairs.num_pairs)" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "study/shards/cleaned was packed with other settings (shards.pairs.num_pairs)" in said
+    assert "--out FOLDER" in said
+
+
+def test_results_of_other_shards_are_not_mixed_with_new_ones(tmp_path, capsys):
+    write_truth(tmp_path)
+    words = arguments(tmp_path, "--only", "size", "source.val=2", "train.steps=2")
+    assert run_command(study.main, [*words, "source.train=4"]) == 0
+    without_source = [line for line in RECIPE.splitlines() if not line.startswith("source")]
+    (tmp_path / "recipe.yaml").write_text("\n".join(without_source))
+    words_without = [word for word in words if not word.startswith("source")]
+    assert run_command(study.main, words_without) == 0  # who only trains on complete shards need not say of what
+    arguments(tmp_path)
+    shutil.rmtree(tmp_path / "study" / "shards")
+    assert run_command(study.main, [*words, "source.train=5"]) == 2
+    assert "these results are of other shards" in capsys.readouterr().err
+
+
+def test_a_study_with_a_run_that_diverges_ends_with_exit_code_1(tmp_path, capsys):
+    write_truth(tmp_path)
+    words = arguments(tmp_path, "--only", "rate", "source.train=4", "source.val=2", "optim.lr=1e30")
+    assert run_command(study.main, words) == 1
+    assert "loss or gradients were not finite" in capsys.readouterr().out
 
 
 @pytest.mark.slow

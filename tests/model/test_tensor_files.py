@@ -105,6 +105,13 @@ def test_a_compressed_zip_is_refused_before_it_unpacks(tmp_path):
     assert "torch.save did not write" in refusal(tmp_path, bomb)
 
 
+def test_a_compressed_zip_is_refused_even_where_it_is_as_large_as_its_content(tmp_path):
+    data = saved({f"weight{n}": torch.arange(40.0) for n in range(51)}, zipped=True)
+    packed = rewritten(data, lambda _, content: content, compression=zipfile.ZIP_DEFLATED)
+    assert len(packed) > 51 * 160
+    assert "torch.save did not write" in refusal(tmp_path, packed)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from shards.disparity import decode_disparity, encode_disparity, resize_nearest
+from shards.disparity import LOWEST_CODE, decode_disparity, encode_disparity, resize_nearest
 
 
 def field(seed=0, offset=-40.0, scale=30.0):
@@ -17,7 +17,8 @@ def test_decoding_gives_the_disparity_back(offset, scale):
     codes, coding = encode_disparity(disparity, known)
     assert codes.dtype == np.uint16
     np.testing.assert_array_equal(codes > 0, known)
-    assert (codes[known].min(), codes.max()) == (7, 65535)
+    assert (codes[known].min(), codes.max()) == (LOWEST_CODE, 65535)
+    assert (codes[known] % 8 == 7).all()
     back, back_known = decode_disparity(codes, json.loads(json.dumps(coding)))
     np.testing.assert_array_equal(back_known, known)
     assert np.isnan(back[~known]).all()
@@ -41,7 +42,7 @@ def test_gross_outliers_become_unknown_and_nothing_ties_at_the_ends():
     assert coding["outliers"] == 3
     assert (codes[0, :3] == 0).all()
     assert (codes == 65535).sum() == 1
-    assert (codes == 7).sum() == 1
+    assert (codes == LOWEST_CODE).sum() == 1
 
 
 def test_unknown_values_are_not_looked_at():
@@ -54,7 +55,7 @@ def test_unknown_values_are_not_looked_at():
 
 def test_constant_and_empty_maps():
     codes, coding = encode_disparity(np.full((3, 4), 2.5), np.ones((3, 4), dtype=bool))
-    assert (codes == 7).all()
+    assert (codes == LOWEST_CODE).all()
     np.testing.assert_array_equal(decode_disparity(codes, coding)[0], 2.5)
     assert not encode_disparity(np.ones((3, 4)), np.zeros((3, 4), dtype=bool))[0].any()
 

@@ -1,4 +1,5 @@
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -51,6 +52,29 @@ def test_smooth_maps_are_smaller_than_a_viewers_encoder_makes_them():
     buffer = io.BytesIO()
     Image.fromarray(smooth).save(buffer, "PNG", compress_level=6)
     assert len(encode_grey_png(smooth)) < len(buffer.getvalue())
+
+
+@pytest.mark.parametrize("known_share", [0.02, 0.2, 1.0])
+def test_a_map_is_no_larger_than_with_either_filter_alone(known_share):
+    array = picture((120, 160), np.uint16, "noise")
+    array[np.random.default_rng(1).uniform(size=array.shape) > known_share] = 0
+    rows = array.astype(">u2").view(np.uint8)
+    plain = np.insert(rows, 0, 0, axis=1)
+    up = np.insert(np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1])), 0, 2, axis=1)
+    smallest = min(len(zlib.compress(form.tobytes(), 6)) for form in (plain, up))
+    overhead = 8 + 3 * 12 + 13  # signature, three chunks, the header's content
+    assert len(encode_grey_png(array)) == smallest + overhead
+    np.testing.assert_array_equal(decode_grey_png(encode_grey_png(array), array.shape, np.dtype(np.uint16), "x"), array)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 9), dtype) for dtype in (np.int16, np.float32, np.bool_)]
+    + [np.zeros((0, 4), np.uint8), np.zeros((4, 9, 1), np.uint8)],
+)
+def test_what_a_grey_png_cannot_hold_is_refused(array):
+    with pytest.raises(ValueError, match="a grey PNG holds"):
+        encode_grey_png(array)
 
 
 @pytest.mark.parametrize(("hw", "dtype"), [((9, 4), np.uint16), ((4, 8), np.uint16), ((4, 9), np.uint8)])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from shards.config import MatchConfig, PackConfig, PairsConfig, QualityConfig, ShardsConfig
 from shards.decisions import Decision, Decisions, write_decisions
-from shards.disparity import decode_disparity
+from shards.disparity import LOWEST_CODE, decode_disparity
 from shards.errors import DataError, DecodeError
 from shards.format import decode_jpeg
 from shards.images import encode_jpeg
@@ -265,9 +265,9 @@ def test_sky_is_the_farthest_and_certain():
     left, right, _ = outdoors()
     found = label(left, right, config(sky="detect", confidence=True))
     sample = found.sample
-    assert (sample.disparity[:60] == 1).mean() > 0.9
-    assert (sample.confidence[sample.disparity == 1] == 255).mean() > 0.99
-    assert not (sample.disparity[72:] == 1).mean() > 0.01
+    assert (sample.disparity[:60] == LOWEST_CODE).mean() > 0.9
+    assert (sample.confidence[sample.disparity == LOWEST_CODE] == 255).mean() > 0.99
+    assert not (sample.disparity[72:] == LOWEST_CODE).mean() > 0.01
     assert sample.meta["figures"]["sky_share"] == pytest.approx(70 / 180, abs=0.06)
     y_a, _, y_b, _, relation = sample.pairs.T
     for row_sky, row_ground, sign in ((y_a, y_b, 1), (y_b, y_a, -1)):
@@ -282,7 +282,7 @@ def test_sky_is_left_alone_on_request(mode):
     left, right, _ = outdoors()
     sample = label(left, right, config(sky=mode)).sample
     assert sample.meta["figures"]["sky_share"] == 0
-    assert (sample.disparity == 1).mean() < 0.01
+    assert (sample.disparity == LOWEST_CODE).mean() < 0.01
 
 
 @pytest.mark.parametrize("mode", ["detect", "masks"])
@@ -299,8 +299,8 @@ def test_the_mask_of_the_source_is_cropped_with_its_picture(mode, swapped):
     sample = label(first, second, config("swapped" if swapped else "as_given", sky=mode), **masks).sample
     y, _, height, _ = sample.meta["crop_yxhw"]
     rows = 55 - y
-    assert (sample.disparity[:rows] == 1).all()
-    assert (sample.disparity[rows:] == 1).mean() < 0.01
+    assert (sample.disparity[:rows] == LOWEST_CODE).all()
+    assert (sample.disparity[rows:] == LOWEST_CODE).mean() < 0.01
     assert sample.meta["figures"]["sky_share"] == pytest.approx(rows / height, abs=1e-3)
     off = label(first, second, config("swapped" if swapped else "as_given", sky="off"), **masks).sample
     assert off.meta["figures"]["sky_share"] == 0

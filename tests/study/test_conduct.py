@@ -8,6 +8,7 @@ from pipeline.study.progress import Places, state_of, stored_results
 from pipeline.study.results import read_result, write_result
 from pipeline.train.config import RunConfig
 from pipeline.train.provenance import settings_to_keep
+from pipeline.train.session import Interrupted
 from pipeline.train.status import Status, write_status
 from shards.errors import DivergedError, RunError
 
@@ -121,6 +122,18 @@ def test_a_run_that_diverges_does_not_end_the_study(places):
     ended = Trainer(places, diverges=["mse_s0"]).go()
     assert ended.left == ended.diverged == ("mse_s0",)
     assert ended.reason == ""
+
+
+def test_what_diverged_is_told_where_the_time_ends_between_runs(places):
+    trainer = Trainer(places, diverges=["mae_s0"])
+
+    def judge(run):
+        raise Interrupted("time is up")
+
+    trainer.judge = judge
+    ended = trainer.go()
+    assert (ended.diverged, ended.reason) == (("mae_s0",), "time is up")
+    assert trainer.trained == ["mae_s0", "mse_s0"] and "mae_s0" in ended.left
 
 
 def test_a_run_of_other_settings_is_refused_before_anything_is_trained(places):
