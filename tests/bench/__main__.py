@@ -35,7 +35,7 @@ SPEED = (
     "packing",
     "scale",
 )
-OTHERS = ("gpu", "labels", "degraded", "web", "match_size")
+OTHERS = ("gpu", "labels", "degraded", "web", "match_size", "maps")
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "opencv-python-headless", "pillow", "webdataset")
 
 
