@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+from numpy.random import Philox  # now: numpy would load it at the first draw, and its loading swallows a Ctrl-C
 from numpy.typing import NDArray
 
 __all__ = ["CounterRng", "digest_key"]
@@ -47,7 +48,7 @@ class CounterRng:
 
     @cached_property
     def _raw(self) -> Callable[[int], NDArray[np.uint64]]:  # made when something is drawn, as it costs 20 us
-        raw: Callable[[int], NDArray[np.uint64]] = np.random.Philox(
+        raw: Callable[[int], NDArray[np.uint64]] = Philox(
             key=int.from_bytes(digest_key(*self._key)[:16], "little")
         ).random_raw
         return raw

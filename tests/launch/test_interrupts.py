@@ -150,6 +150,6 @@ STARTING = {
 def test_ctrl_c_while_a_command_imports_what_it_needs(name: str, root: Path, tmp_path: Path) -> None:
     argv = [f"launch.{name}", *(word.format(root=root, tmp=tmp_path) for word in STARTING[name])]
     start = time.monotonic()
-    code, said = interrupted(argv, tmp_path / "said", lambda: time.monotonic() > start + 0.25)
+    code, said = interrupted(argv, tmp_path / "said", lambda: time.monotonic() > start + 0.12)
     assert code in CODES, said
     assert "Traceback" not in said.partition("Fatal Python error: init_import_site")[0]  # before our first line
