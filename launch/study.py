@@ -176,7 +176,7 @@ def _conduct(
 
     try:
         prepare(CLEANED)
-        for name in {run.shards for run in runs}:
+        for name in dict.fromkeys(run.shards for run in runs):
             _is_made(args, places, name)  # what cannot be used is said now, not hours later
         with Session(limits, args.out) as session, session.interruptible():
             judge_baselines(places, _benchmarks(args, places))

@@ -7,10 +7,10 @@ What a code means travels in the sample's JSON as its coding, of which there are
 
 Matches are coded by `encode_disparity`, so that order and relative differences survive. Nothing is clipped, because
 clipped values would tie: gross outliers become unknown instead, and the true extremes of the rest take the codes 7
-and 65535. Only every eighth code is used: 8,192 steps are finer than any match, and bits that say nothing cost a third
-of the bytes and of the time in which they are read (docs/streaming.md). Measured values have no outliers and a true
-zero: `encode_inverse_depth` keeps both. A source whose map holds whole numbers may code them as they are, and loses
-nothing.
+and 65535. Only every eighth code is used: 8,192 values are finer than the tolerance of a pair, and bits that say
+nothing cost a third of the bytes and a sixth of the time to read them (docs/streaming.md). Measured values have no
+outliers and a true zero: `encode_inverse_depth` keeps both. A source whose map holds whole numbers may code them as
+they are, and loses nothing.
 
 Usage:
 
