@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shards.errors import ShardError
+from shards.errors import ShardError, first_line
 from shards.similar import similar_path
 from shards.storage import exists, join, publish_bytes, read_bytes, shown
 
@@ -161,4 +161,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    return first_line(error)

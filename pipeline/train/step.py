@@ -142,7 +142,7 @@ class OptimizerStep:
             self.empty_steps += 1
             return None
         terms = self._backward(micro_batches, scales)
-        grad_norm = self._clipped_grad_norm()
+        grad_norm = self._clip_gradient()
         keys = [key for batch in micro_batches for key in batch["keys"]]
         finite = torch.isfinite(terms).all()
         if self._machine.accelerator.scaler is None:
@@ -207,8 +207,8 @@ class OptimizerStep:
         reduced: Tensor = machine.accelerator.reduce(terms, "sum")
         return reduced
 
-    def _clipped_grad_norm(self) -> Tensor:
-        """l2 norm of the gradient before it is clipped, which without a bound is not even multiplied by 1."""
+    def _clip_gradient(self) -> Tensor:
+        """Shorten the gradient where there is a bound, else leave it untouched; returns its l2 norm before."""
         accelerator = self._machine.accelerator
         if self._max_norm is not None:
             clipped: Tensor = accelerator.clip_grad_norm_(self._parameters, self._max_norm)

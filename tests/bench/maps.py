@@ -86,7 +86,7 @@ def sparse_maps(truth: Path) -> list[Codes]:
     entries = [one for one in json.loads((truth / "index.json").read_text()) if "kitti" in one["scene"]]
     paths = [truth / one["scene"] / "disparity.png" for one in entries[:NUM_SPARSE]]
     maps = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
-    return [to_stored_size(np.asarray(one, dtype=np.uint16)) for one in maps if one is not None]
+    return [to_stored_size(np.asarray(one, dtype=np.uint16)) for one in maps]
 
 
 def to_stored_size(codes: Codes) -> Codes:
